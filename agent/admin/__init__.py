@@ -1,0 +1,1 @@
+"""The operators' endpoints: probes, metrics, configuration, explanations, log level, drain."""

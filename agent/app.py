@@ -1,0 +1,1 @@
+"""The composition root: one configuration in, live objects and one exit stack out."""

@@ -1,0 +1,1 @@
+"""The root model, loading (YAML, environment, secrets), errors that name key, line and remedy, JSON schema."""

@@ -1,0 +1,1 @@
+"""Models of the local API, shared with the SDK."""

@@ -1,0 +1,1 @@
+"""Small values that every layer may use: clock, errors, identity of a caller, settings base, tasks."""

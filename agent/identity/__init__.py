@@ -1,0 +1,1 @@
+"""Who is calling: issuers, key sets and how they are kept fresh."""

@@ -1,0 +1,1 @@
+"""The typed client for applications: imports contracts only. Arrives with the building blocks."""

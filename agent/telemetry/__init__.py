@@ -1,0 +1,1 @@
+"""Recording only: metrics, trace context, access log. Exporters live at the rim."""

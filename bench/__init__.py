@@ -1,0 +1,1 @@
+"""Side-by-side measurements against other proxies, in one run."""
