@@ -256,8 +256,7 @@ class Registry:
                     raise ValueError(f"metric {asked.name} is declared twice: {part} was {was!r}, now {now!r}")
             assert isinstance(known, type(asked))
             return known
-        if not _NAME.fullmatch(asked.name):
-            raise ValueError(f"metric {asked.name!r}: a name has lower-case letters, digits and underscores")
+        self._check_name(asked)
         if len(set(asked.labels)) != len(asked.labels):
             raise ValueError(f"metric {asked.name}: a label is named twice in {asked.labels}")
         for label in asked.labels:
@@ -265,3 +264,20 @@ class Registry:
                 raise ValueError(f"metric {asked.name}: {label!r} is no label name (lower-case letters, digits, _)")
         self._families[asked.name] = asked
         return asked
+
+    def _check_name(self, asked: Any) -> None:
+        if not _NAME.fullmatch(asked.name):
+            raise ValueError(f"metric {asked.name!r}: a name has lower-case letters, digits and underscores")
+        for other in self._families.values():
+            if clash := _exposed(asked) & _exposed(other):
+                raise ValueError(f"metric {asked.name}: metric {other.name} is exposed as {min(clash)} too")
+
+
+def _exposed(family: Any) -> set[str]:
+    """The names under which a scraper sees the family (OpenMetrics refuses two families that share one)."""
+    name = family.name
+    if family.kind == "counter":
+        return {name, name.removesuffix("_total")}
+    if family.kind == "histogram":
+        return {name, f"{name}_bucket", f"{name}_sum", f"{name}_count"}
+    return {name}

@@ -32,8 +32,8 @@ class Snapshot(TypedDict):
 
 
 def plain(value: float) -> float | str:
-    """A gauge's value, or its text where JSON has no number for it."""
-    return value if math.isfinite(value) else str(float(value)).replace("nan", "NaN").replace("inf", "Infinity")
+    """A gauge's value (1 for True), or its text where JSON has no number for it."""
+    return +value if math.isfinite(value) else str(float(value)).replace("nan", "NaN").replace("inf", "Infinity")
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
