@@ -33,6 +33,12 @@ TABLE: tuple[Code, ...] = (
         "Host is missing, repeated, malformed, or differs from the absolute-form target (RFC 9112, section 3.2).",
     ),
     Code(
+        400,
+        "bad_body",
+        "Body refused",
+        "The body of a call to the admin or local API is no JSON, or not of the form that the endpoint's description gives; `detail` says what is wrong.",
+    ),
+    Code(
         401,
         "token_missing",
         "Token required",
@@ -66,12 +72,36 @@ TABLE: tuple[Code, ...] = (
     ),
     Code(
         403,
+        "host_refused",
+        "Host refused",
+        "The admin and local API answer only to IP addresses, `localhost` and configured names, so that no web page can reach them by DNS rebinding.",
+    ),
+    Code(
+        403,
+        "cross_site",
+        "Cross-site request refused",
+        "A web page of another site tried to change something through the reader's browser (`Sec-Fetch-Site`).",
+    ),
+    Code(
+        403,
         "unknown_upstream",
         "Unknown upstream",
         "The outbound proxy leads only to configured upstreams; it is no open proxy. Add the upstream to the configuration.",
     ),
     Code(404, "no_route", "No route", "No route and no application is configured for this request."),
+    Code(
+        404,
+        "not_found",
+        "Not found",
+        "The admin or local API has no such endpoint; `GET /` of the admin API lists them.",
+    ),
     Code(405, "method_not_supported", "Method not supported", "CONNECT and TRACE are never forwarded."),
+    Code(
+        405,
+        "method_not_allowed",
+        "Method not allowed",
+        "The endpoint of the admin or local API exists, but not for this method; `Allow` names those it has.",
+    ),
     Code(408, "request_timeout", "Request timeout", "The request's head or body did not arrive in time."),
     Code(
         413,
@@ -84,6 +114,12 @@ TABLE: tuple[Code, ...] = (
         "target_too_long",
         "Target too long",
         "The request target exceeds the limit of the head (`limits.head_bytes`).",
+    ),
+    Code(
+        415,
+        "not_json",
+        "JSON needed",
+        "Calls that change something need `Content-Type: application/json`, which no foreign web page can send unasked.",
     ),
     Code(
         429,
@@ -102,6 +138,12 @@ TABLE: tuple[Code, ...] = (
         "internal",
         "Internal error",
         "A defect of the sidecar. The log has a line with the same trace id.",
+    ),
+    Code(
+        501,
+        "unsupported",
+        "Unsupported",
+        "The building block isn't configured, or its backend doesn't declare this capability; `GET /v1/capabilities` says what there is.",
     ),
     Code(
         502,
