@@ -1,0 +1,87 @@
+"""How long an exchange may take, and how what is left of it is told to whoever is called next.
+
+Three limits that don't get in each other's way:
+
+- `timeout_s` ends with the response's head. A response that has begun is never cut by it, however long it streams.
+- `idle_timeout_s` is silence: no byte of a body in either direction. It begins where `timeout_s` ends, and holds for a
+  request's body too.
+- `max_duration_s` is the whole exchange, and off by default.
+
+A caller says with `X-Outrigger-Deadline-Ms` how many milliseconds it will still wait. That only ever shortens our own
+limit. It is a hint: one that can't be read is ignored and counted, since answering 400 would turn a caller's slip in an
+optional header into an outage. What is left is forwarded, so that no one works for a caller who has gone.
+"""
+
+from math import inf
+
+from pydantic import Field
+
+from agent.core.settings import Settings as SettingsModel
+from agent.telemetry.metrics import Registry
+from agent.wire.head import RequestHead
+
+DEADLINE_FIELD = b"x-outrigger-deadline-ms"
+"""Never forwarded as it came: replaced by `Timeouts.deadline_line`."""
+
+_MAX_DIGITS = 12
+"""Thirty years: a longer number is a mistake, and not worth a big integer."""
+
+
+class Settings(SettingsModel):
+    """Limits of one exchange. `null` switches a limit off."""
+
+    timeout_s: float | None = Field(default=15, gt=0)
+    """Seconds from the request's head to the response's head: queueing, connecting, the upload, and all retries."""
+    idle_timeout_s: float | None = Field(default=60, gt=0)
+    """Seconds without a byte of either body, once the first byte of one has been seen."""
+    max_duration_s: float | None = Field(default=None, gt=0)
+    """Seconds for the whole exchange, streaming included. For tunnels too."""
+    connect_timeout_s: float = Field(default=2, gt=0)
+    """Seconds to make a connection. At 2, one lost SYN (sent again after 1 s) doesn't fail the request."""
+    forward_deadline: bool = True
+    """Tell the callee in `X-Outrigger-Deadline-Ms` how many milliseconds are left."""
+
+
+class Timeouts:
+    """The limits in the form in which the data path reads them: ``inf`` where there is none."""
+
+    __slots__ = ("_malformed", "connect_s", "forwards", "idle_s", "max_duration_s", "timeout_s")
+
+    def __init__(self, settings: Settings, *, route: str, registry: Registry) -> None:
+        self.timeout_s = settings.timeout_s or inf
+        self.idle_s = settings.idle_timeout_s or inf
+        self.max_duration_s = settings.max_duration_s or inf
+        self.connect_s = settings.connect_timeout_s
+        self.forwards = settings.forward_deadline
+        self._malformed = registry.counter(
+            "outrigger_deadline_malformed_total",
+            "Requests whose X-Outrigger-Deadline-Ms was ignored because it is no number of milliseconds",
+            ("route",),
+        ).at(route)
+
+    def deadline(self, head: RequestHead, now: float) -> float:
+        """By when the response's head has to be there, for a request whose head is complete now."""
+        limit_s = min(self.timeout_s, self.max_duration_s)
+        left_ms = head.fields.get(DEADLINE_FIELD)
+        if left_ms is None:
+            return now + limit_s
+        if not left_ms.isdigit() or len(left_ms) > _MAX_DIGITS:
+            self._malformed[0] += 1
+            return now + limit_s
+        return now + min(limit_s, int(left_ms) / 1000)
+
+    def deadline_line(self, deadline: float, now: float) -> bytes:
+        """The header line for the callee, ``b""`` where there is nothing to tell. Rounded down: better early."""
+        if deadline == inf or not self.forwards:
+            return b""
+        return b"x-outrigger-deadline-ms: %d\r\n" % max(0, int((deadline - now) * 1000))
+
+    def ends_at(self, started: float, deadline: float, last_byte: float, *, response_started: bool) -> float:
+        """When an exchange has to be cut that stays as it is now.
+
+        `last_byte` is when a byte of the body that is under way last moved; ``inf`` while none is: before its first
+        byte, and while a response is awaited. Whoever waits looks again at the time that this says, so that a byte
+        that moves meanwhile needs no timer of its own.
+        """
+        end = min(started + self.max_duration_s, last_byte + self.idle_s)
+        return end if response_started else min(end, deadline)
