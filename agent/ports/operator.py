@@ -116,5 +116,8 @@ class SidecarView(LocalView, Protocol):
         ...
 
     async def explain(self, question: Question) -> Mapping[str, Any]:
-        """Route, policies, verdicts and why, as JSON; nothing is changed. Raises ValueError for a senseless question."""
+        """Route, policies, verdicts and why, as JSON; nothing is changed.
+
+        Raises ValueError for a senseless question.
+        """
         ...
