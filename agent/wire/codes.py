@@ -104,6 +104,12 @@ TABLE: tuple[Code, ...] = (
     ),
     Code(408, "request_timeout", "Request timeout", "The request's head or body did not arrive in time."),
     Code(
+        409,
+        "cannot_undo",
+        "Can't be undone",
+        '`DELETE /drain` after the end has been asked for (SIGTERM, SIGINT or `{"stop": true}`): the process ends.',
+    ),
+    Code(
         413,
         "body_too_large",
         "Body too large",
