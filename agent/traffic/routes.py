@@ -5,9 +5,9 @@ from operator import attrgetter
 from typing import Generic, TypeVar
 
 from agent.traffic.match import Conditions, MatchSettings, effective_method
-from agent.traffic.templates import Parameter, PathTemplate, fold
+from agent.traffic.templates import Parameter, PathTemplate
 from agent.wire.head import RequestHead
-from agent.wire.path import AmbiguousPathError, normalise
+from agent.wire.path import AmbiguousPathError, fold, normalise
 
 P = TypeVar("P")
 

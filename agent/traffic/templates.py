@@ -2,41 +2,16 @@
 
 import re
 from typing import NamedTuple
-from urllib.parse import quote
 
-from agent.wire.path import AmbiguousPathError, normalise
+from agent.wire.path import fold, normal_path
 
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_FOLDED = re.compile(rb"%(2[1467-9ABC]|3[AD]|40)")
 
 
 class Parameter(NamedTuple):
     """A place for exactly one non-empty segment. `name` is ``""`` for ``*``."""
 
     name: str
-
-
-def fold(path: bytes) -> bytes:
-    """Decode the escapes of ``! $ & ' ( ) * + , = : @``: applications decode them, and no server gives them a meaning.
-
-    For comparing only: without it, ``/a%3Ab`` would slip past a rule for ``/a:b``. `path` is normal.
-    """
-    return _FOLDED.sub(lambda match: bytes((int(match[1], 16),)), path) if b"%" in path else path
-
-
-def normal_path(text: str) -> bytes:
-    """Turn a path of the configuration into its normal form; what isn't ASCII is percent-encoded as UTF-8.
-
-    Raises ValueError with the right spelling where the text isn't normal.
-    """
-    raw = "".join(char if char.isascii() else quote(char) for char in text).encode()
-    try:
-        normal = normalise(raw)
-    except AmbiguousPathError as error:
-        raise ValueError(f"{text!r} can never match: {error}") from None
-    if normal != raw:
-        raise ValueError(f"{text!r} can never match, since paths are normalised first: write {normal.decode()!r}")
-    return normal
 
 
 class PathTemplate:

@@ -5,6 +5,7 @@
 
 import re
 from typing import Literal
+from urllib.parse import quote
 
 UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 """RFC 3986, section 2.3: an escape of one of these means the character itself."""
@@ -18,6 +19,7 @@ _NO_PCHAR = re.compile(rb"[^%s/%%]" % re.escape(_PCHAR))
 _OVERLONG = re.compile(rb"%(?:C[01]%[89AB]|E0%[89]|F0%8)")
 """UTF-8 that spends more bytes than the character needs (RFC 3629, section 3): how dots and slashes are hidden."""
 _DOT_PARAMETER = re.compile(rb"/\.{1,2}(?:;|%3B)")
+_FOLDED = re.compile(rb"%(2[1467-9ABC]|3[AD]|40)")
 _AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~!$&'()*+,;=%-]{1,255})(?::([0-9]{0,5}))?")
 _ABSOLUTE = re.compile(rb"(https?)://([^/?#]*)([^?#]*)(?:\?(.*))?", re.IGNORECASE | re.DOTALL)
 _REFUSED_QUERY = re.compile(rb"[\x00-\x20\x7f#]")
@@ -98,6 +100,29 @@ def normalise(raw: bytes) -> bytes:
     if b"/." in path or b"//" in path:
         path = _without_dots(path)
     return path
+
+
+def fold(path: bytes) -> bytes:
+    """Decode the escapes of ``! $ & ' ( ) * + , = : @``: applications decode them, and no server gives them a meaning.
+
+    For comparing only: without it, ``/a%3Ab`` would slip past a rule for ``/a:b``. `path` is normal.
+    """
+    return _FOLDED.sub(lambda match: bytes((int(match[1], 16),)), path) if b"%" in path else path
+
+
+def normal_path(text: str) -> bytes:
+    """Turn a path of the configuration into its normal form; what isn't ASCII is percent-encoded as UTF-8.
+
+    Raises ValueError with the right spelling where the text isn't normal.
+    """
+    raw = "".join(char if char.isascii() else quote(char) for char in text).encode()
+    try:
+        normal = normalise(raw)
+    except AmbiguousPathError as error:
+        raise ValueError(f"{text!r} can never match: {error}") from None
+    if normal != raw:
+        raise ValueError(f"{text!r} can never match, since paths are normalised first: write {normal.decode()!r}")
+    return normal
 
 
 def split_authority(authority: bytes) -> tuple[bytes, int]:

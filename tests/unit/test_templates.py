@@ -2,7 +2,8 @@
 
 import pytest
 
-from agent.traffic.templates import Parameter, PathTemplate, fold, normal_path
+from agent.traffic.templates import Parameter, PathTemplate
+from agent.wire.path import fold, normal_path
 
 
 def matches(template: str, path: bytes) -> bool:
