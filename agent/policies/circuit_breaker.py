@@ -12,8 +12,9 @@ Rules:
 
 - *Failure*: no answer (unreachable, closed, garbage, timed out) or a status in `failure_statuses` that the application
   or upstream made. Everything else that it answered is a success: 4xx, and 429 too unless listed.
-- *Nothing*: the client went away, a later policy refused, the sidecar itself answered. Nothing is counted, and a
-  probe's place is given back: a client that hangs up can neither close the circuit nor keep it open.
+- *Nothing*: the client went away, a later policy refused, the sidecar itself answered, or it cut a response that had
+  begun for its silence (event streams and WebSockets may well be quiet). Nothing is counted, and a probe's place is
+  given back: a client that hangs up can neither close the circuit nor keep it open.
 - Only a failure or a slow call opens the circuit; a success never does, so it costs one addition.
 - An outcome belongs to the state in which its request was allowed. Requests from before a trip may take long to fail:
   they are ignored while the circuit is open, and for `probe_timeout_s` after it has closed.
@@ -272,6 +273,17 @@ class Circuit:
         self._signals.to[to][0] += 1
 
 
+def says_nothing(outcome: Outcome) -> bool:
+    """Whether a request's end tells nothing about the application."""
+    if outcome.cancelled:
+        return True
+    if not outcome.code:
+        return outcome.origin == "agent"
+    if outcome.code in TIMEOUT_CODES:
+        return outcome.status != 504  # the client got another one: the response had begun in time
+    return outcome.code not in FAILURE_CODES
+
+
 class CircuitBreaker(Policy):
     """Refuses requests with 503 `circuit_open` while the application or upstream keeps failing."""
 
@@ -347,7 +359,7 @@ class CircuitBreaker(Policy):
 
     def _learn(self, head: RequestHead, outcome: Outcome, now: float) -> None:
         code = outcome.code
-        if outcome.cancelled or (code and code not in FAILURE_CODES) or (not code and outcome.origin == "agent"):
+        if says_nothing(outcome):
             self._circuit.nothing(head)
             return
         failed = bool(code) or outcome.status in self._failing

@@ -31,7 +31,8 @@ class Settings(SettingsModel):
     """Limits of one exchange. `null` switches a limit off."""
 
     timeout_s: float | None = Field(default=15, gt=0)
-    """Seconds from the request's head to the response's head: queueing, connecting, the upload, and all retries."""
+    """Seconds to the response's head: queueing, connecting, and all retries. They count from the request's head, and
+    anew from the end of its body where it has one, so that a large upload isn't cut for its size."""
     idle_timeout_s: float | None = Field(default=60, gt=0)
     """Seconds without a byte of either body, once the first byte of one has been seen."""
     max_duration_s: float | None = Field(default=None, gt=0)
@@ -59,16 +60,22 @@ class Timeouts:
             ("route",),
         ).at(route)
 
-    def deadline(self, head: RequestHead, now: float) -> float:
-        """By when the response's head has to be there, for a request whose head is complete now."""
-        limit_s = min(self.timeout_s, self.max_duration_s)
+    def deadline(self, head: RequestHead, now: float, arrived: float | None = None) -> float:
+        """By when the response's head has to be there, for a request whose head is complete now.
+
+        Asked once more when a body has come to its end, `arrived` is when the head was complete: our own limit then
+        begins anew, but the caller's goes on from where it was.
+        """
+        limit = now + self.timeout_s
+        began = now if arrived is None else arrived
+        limit = min(limit, began + self.max_duration_s)
         left_ms = head.fields.get(DEADLINE_FIELD)
         if left_ms is None:
-            return now + limit_s
+            return limit
         if not left_ms.isdigit() or len(left_ms) > _MAX_DIGITS:
-            self._malformed[0] += 1
-            return now + limit_s
-        return now + min(limit_s, int(left_ms) / 1000)
+            self._malformed[0] += arrived is None
+            return limit
+        return min(limit, began + int(left_ms) / 1000)
 
     def deadline_line(self, deadline: float, now: float) -> bytes:
         """The header line for the callee, ``b""`` where there is nothing to tell. Rounded down: better early."""

@@ -3,8 +3,6 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from agent.policies.circuit_breaker import FAILURE_CODES, CircuitBreaker, Settings, State
@@ -119,12 +117,20 @@ def test_answers_below_500_are_successes(status: int) -> None:
     assert state_of(breaker) is State.CLOSED
 
 
-@pytest.mark.parametrize("code", sorted(FAILURE_CODES))
-@pytest.mark.parametrize("status", [200, 502])  # 200: it broke after the head
-def test_no_answer_is_a_failure(code: str, status: int) -> None:
+@pytest.mark.parametrize(
+    "end", [*(End(BY_CODE[code].status, code) for code in FAILURE_CODES), End(200, "upstream_closed")]
+)
+def test_no_answer_or_half_of_one_is_a_failure(end: End) -> None:
     breaker = make()
-    run(breaker, 100.0, *[End(status, code)] * 4)
+    run(breaker, 100.0, *[end] * 4)
     assert state_of(breaker) is State.OPEN
+
+
+@pytest.mark.parametrize("status", [101, 200])
+def test_a_quiet_stream_that_was_cut_is_no_failure(status: int) -> None:
+    breaker = make(slow_call_s=1)
+    run(breaker, 100.0, *[End(status, "timeout")] * 50)
+    assert state_of(breaker) is State.CLOSED
 
 
 @pytest.mark.parametrize("code", sorted(set(BY_CODE) - FAILURE_CODES))
@@ -372,58 +378,3 @@ def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None
 
 def test_every_failure_code_exists() -> None:
     assert set(BY_CODE) > FAILURE_CODES
-
-
-steps = st.lists(
-    st.one_of(
-        st.just(("ask",)),
-        st.tuples(st.just("wait"), st.sampled_from([0.1, 1.0, 4.9, 5.0, 29.0, 31.0])),
-        st.tuples(st.just("end"), st.integers(0, 50), st.sampled_from([GOOD, BAD, GONE, REFUSED, SLOW, TIMED_OUT])),
-    ),
-    max_size=120,
-)
-shapes = st.fixed_dictionaries(
-    {
-        "half_open": st.integers(1, 3),
-        "min_requests": st.integers(1, 4),
-        "consecutive_failures": st.sampled_from([None, 1, 2]),
-        "slow_call_s": st.sampled_from([None, 1.0]),
-        "max_open_s": st.sampled_from([None, 20.0]),
-    }
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(shapes, steps)
-def test_any_sequence(shape: dict[str, Any], sequence: list[tuple[Any, ...]]) -> None:
-    """Whatever happens: no more probes than allowed, open refuses for its time, and it always finds its way back."""
-    breaker, now = make(**shape), 100.0
-    under_way: list[tuple[RequestHead, float, State]] = []
-    opened_at, round_began = now, now
-    for step in sequence:
-        before = breaker.state
-        if step[0] == "wait":
-            now += step[1]
-        elif step[0] == "ask":
-            may = before is not State.OPEN or now - opened_at >= 5
-            head = admit(breaker, now)
-            assert before is not State.CLOSED or head is not None, "closed never refuses"
-            assert may or head is None, "open refuses until its time has passed"
-            if before is State.OPEN and breaker.state is State.HALF_OPEN:
-                round_began = now
-                under_way = [(one, at, State.CLOSED) for one, at, _ in under_way]
-            if head is not None:
-                under_way.append((head, now, breaker.state))
-        elif under_way:
-            one, _, _ = under_way.pop(step[1] % len(under_way))
-            breaker.on_response(one, step[2], now)
-        if breaker.state is State.OPEN and before is not State.OPEN:
-            opened_at = now
-        if breaker.state is State.HALF_OPEN:
-            probes = [at for _, at, state in under_way if state is State.HALF_OPEN and round_began <= at > now - 30]
-            assert len(probes) <= shape["half_open"]
-    assert len(breaker._circuit._fresh) <= len(under_way), "nothing is remembered of requests that have ended"
-    now += 60
-    for _ in range(shape["half_open"]):
-        run(breaker, now, GOOD)
-    assert state_of(breaker) is State.CLOSED, "never wedged"

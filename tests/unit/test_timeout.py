@@ -61,6 +61,26 @@ def test_what_is_left_is_forwarded(settings: dict[str, Any], deadline: float, li
     assert make(**settings).deadline_line(deadline, NOW) == line
 
 
+@pytest.mark.parametrize(
+    ("sent", "settings", "deadline"),
+    [
+        (None, {"timeout_s": 2}, NOW + 62),  # our limit begins anew when the body is complete
+        (b"30000", {"timeout_s": 2}, NOW + 30),  # the caller's doesn't, and may have passed
+        (b"61000", {"timeout_s": 2}, NOW + 61),
+        (None, {"timeout_s": 2, "max_duration_s": 50}, NOW + 50),
+        (b"never", {"timeout_s": 2}, NOW + 62),
+    ],
+)
+def test_deadline_after_an_upload_of_a_minute(sent: bytes | None, settings: dict[str, Any], deadline: float) -> None:
+    registry = Registry()
+    timeouts = make(registry, **settings)
+    head = request_head(b"PUT", fields={} if sent is None else {b"x-outrigger-deadline-ms": sent})
+    timeouts.deadline(head, NOW)
+    assert timeouts.deadline(head, NOW + 60, NOW) == pytest.approx(deadline)
+    malformed = registry.counter("outrigger_deadline_malformed_total", "", ("route",)).at("r")
+    assert malformed == [sent == b"never"], "counted once a request"
+
+
 def test_each_hop_only_shortens() -> None:
     first, second = make(timeout_s=2), make(timeout_s=10)
     line = first.deadline_line(first.deadline(request_head(), NOW), NOW + 0.5)
