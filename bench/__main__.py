@@ -19,7 +19,7 @@ from bench.results import Results
 from bench.runner import Plan, Runner
 
 ROOT = Path(__file__).parents[1]
-LATEST = ROOT / "bench" / "results" / "latest.json"
+PUBLISHED = ROOT / "bench" / "results" / "latest.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "benchmarks.svg"
 QUICK = ("bare", "full")
@@ -35,7 +35,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="how long each measurement lasts (5)")
     parser.add_argument("--config", type=Path, help="a configuration for Outrigger instead of the bench's own")
     parser.add_argument("--profile", metavar="VARIANT", help="keep Outrigger under load and say how to profile it")
-    parser.add_argument("--write", action="store_true", help="update docs/benchmarks.md and its picture")
+    parser.add_argument("--write", action="store_true", help="publish: docs/benchmarks.md, its picture, bench/results")
     chosen = parser.parse_args(words)
     unknown = set((chosen.peers or "").split(",")) - {"", *peers.PEERS}
     if unknown:
@@ -89,13 +89,15 @@ def measure(runner: Runner, sections: tuple[str, ...], results: Results) -> None
         results.footprint.update(runner.footprint(FOOTPRINT))
 
 
-def keep(results: Results, *, write: bool) -> None:
-    """Write the results file, and the page and its picture where asked."""
-    LATEST.parent.mkdir(exist_ok=True)
-    LATEST.write_text(json.dumps(results.plain(), indent=1, ensure_ascii=False) + "\n")
+def keep(results: Results, cache: Path, *, write: bool) -> Path:
+    """Write the results as JSON, into the repository together with the page and its picture only where asked."""
+    target = PUBLISHED if write else cache / "latest.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(results.plain(), indent=1, ensure_ascii=False) + "\n")
     if write:
         PAGE.write_text(report.replace_region(PAGE.read_text(), report.markdown(results)))
         PICTURE.write_text(chart.svg(chart.groups(results)))
+    return target
 
 
 def plain_plan(plan: Plan) -> dict[str, Any]:
@@ -126,7 +128,7 @@ def run(chosen: argparse.Namespace) -> int:
         results = Results(machine.describe(cache), plain_plan(plan), date)
         measure(runner, sections_of(chosen), results)
     print(f"\n{report.text(results)}")
-    keep(results, write=chosen.write)
+    print(f"\nall rounds: {keep(results, cache, write=chosen.write)}")
     return 0
 
 

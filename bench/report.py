@@ -157,7 +157,8 @@ def text(results: Results) -> str:
 
 def markdown(results: Results) -> str:
     """The whole report for the page, without its marks."""
-    return "\n\n".join(_whole(results, Table.markdown, "- "))
+    picture = "![CPU per request](benchmarks.svg)"
+    return "\n\n".join([picture, *_whole(results, Table.markdown, "- ")])
 
 
 def replace_region(page: str, region: str) -> str:
