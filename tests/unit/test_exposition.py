@@ -31,6 +31,7 @@ def registry() -> Registry:
     registry.gauge("outrigger_open", "Open.", ("side",)).at("in")[0] = 1.5
     registry.gauge("outrigger_open", "Open.", ("side",)).at("out")[0] = float("inf")
     registry.gauge("outrigger_open", "Open.", ("side",)).at("none")[0] = float("-inf")
+    registry.gauge("outrigger_ready", "Ready.").watch(lambda: True)
     cell = registry.histogram("wait_seconds", "Wait.", ("route",), (0.1, 1.0)).at(NASTY)
     cell[0], cell[1], cell[2], cell[3] = 2, 1, 4, 9.25
     registry.histogram("size_bytes", "Size.", (), (1000.0, 1e6, 1.048576e6)).at()[0] += 1
@@ -47,6 +48,7 @@ def test_both_formats_mean_the_same_to_a_parser(registry: Registry, openmetrics:
     assert found["outrigger_open", frozenset({("side", "in")})] == 1.5
     assert found["outrigger_open", frozenset({("side", "out")})] == float("inf")
     assert found["outrigger_open", frozenset({("side", "none")})] == float("-inf")
+    assert found["outrigger_ready", frozenset()] == 1
     route = ("route", NASTY)
     buckets = {le: found["wait_seconds_bucket", frozenset({route, ("le", le)})] for le in ("0.1", "1.0", "+Inf")}
     assert buckets == {"0.1": 2, "1.0": 3, "+Inf": 7}

@@ -85,6 +85,9 @@ def test_a_forgotten_series_makes_room() -> None:
     targets.at("b")[0] = 2
     assert values(registry, "targets") == {("b",): 2}
     assert registry.series == 1
+    targets.forget("b")
+    targets.at("a")[0] = 5
+    assert values(registry, "targets") == {("a",): 5}, "the old callback is gone too"
 
 
 def test_forgetting_the_overflow_series_gives_no_extra_room() -> None:

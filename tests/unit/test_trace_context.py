@@ -62,6 +62,7 @@ def test_without_state_only_traceparent_is_sent() -> None:
         b"00-" + TRACE + b"-" + PARENT + b"_01",
         b"00-" + TRACE[:-1] + b"--" + PARENT + b"01",
         b"00-" + TRACE + PARENT + b"--01",
+        b"00-" + TRACE + b"-" + PARENT[:-1] + b"-001",
         b"ff-" + TRACE + b"-" + PARENT + b"-01",
         b"0g-" + TRACE + b"-" + PARENT + b"-01",
         b"0G-" + TRACE + b"-" + PARENT + b"-01",
