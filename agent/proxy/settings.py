@@ -126,7 +126,11 @@ class LimitsSettings(Settings):
     """Seconds that a client may take no byte of its response; then the connection is cut."""
     connections: int = Field(default=10000, ge=1)
     """Most client connections at a time, per worker; more are answered 503 and closed."""
-    pipelined: int = Field(default=16, ge=1, le=1000)
-    """Requests that one connection may have waiting behind the one being answered; then reading stops."""
+    pipelined_bytes: int = Field(default=65536, ge=1024, le=16777216)
+    """Bytes of further requests that are read ahead of the one being answered; then reading stops."""
+    drain_idle_s: float = Field(default=1, gt=0, le=60)
+    """Seconds that an idle connection stays open for a request that is on its way, once the sidecar drains."""
+    trailers: Literal["drop", "forward"] = "drop"
+    """Whether trailer fields of chunked bodies go on; fields that frame, route or authorise are refused in any case."""
     buffer_bytes: int = Field(default=65536, ge=4096, le=16777216)
     """Bytes held per direction before the faster side is paused."""

@@ -29,7 +29,7 @@ UNNAMEABLE = (
     REWRITTEN_IN_REQUESTS
     | frozenset({b"authorization", b"cookie", b"transfer-encoding", b"expect", b"origin", b"idempotency-key"})
 ) - {b"traceparent", b"tracestate"}
-"""Fields that `Connection` may not name: dropping them would make the application read another request than we judged."""
+"""Fields that `Connection` may not name: without them the application would read another request than we judged."""
 
 SINGLETONS = frozenset(
     {b"host", b"authorization", b"content-length", b"content-type", b"expect", b"origin", b"transfer-encoding"}

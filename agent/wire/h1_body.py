@@ -1,7 +1,7 @@
 """Where a body ends: fixed, chunked and until-close bodies as sans-io readers that never look past their end.
 
-A reader is fed what came from the socket and hands out payload; when it is `done`, `rest` holds the bytes that belong to
-the next message. Payload of a fixed body is handed through without a copy.
+A reader is fed what came from the socket and hands out payload; when it is `done`, `rest` holds the bytes that belong
+to the next message. Payload of a fixed body is handed through without a copy.
 """
 
 import re

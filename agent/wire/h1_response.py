@@ -1,11 +1,11 @@
-"""Bytes to response heads, from applications and upstreams: as strict as for requests, since they can be hostile too."""
+"""Bytes to response heads: as strict as for requests, since applications and upstreams can be hostile too."""
 
 import httptools
 
 from agent.wire.errors import MalformedError
 from agent.wire.fields import RESPONSE_RULES, connection_options, split_field_lines
-from agent.wire.head import ResponseHead
 from agent.wire.h1_request import END
+from agent.wire.head import ResponseHead
 
 UNTIL_CLOSE = -2
 """`ResponseHead.content_length` of a body that ends with the connection."""

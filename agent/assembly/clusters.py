@@ -1,0 +1,111 @@
+"""Upstreams and the application: settings to clusters, kept over a reload where their definition is the same."""
+
+import random
+import ssl
+from collections.abc import Callable
+from typing import NamedTuple
+
+from agent.config.application import AppSettings
+from agent.config.errors import ConfigError, Finding
+from agent.core.address import Address, parse_address
+from agent.proxy.cluster import Cluster, Target
+from agent.proxy.context import Context
+from agent.proxy.hold import Hold
+from agent.proxy.pool import Pool
+from agent.proxy.resolver import Resolver
+from agent.traffic.balance import balancer
+from agent.traffic.outlier import OutlierDetection
+from agent.traffic.sticky import sticky_key
+from agent.traffic.upstream_settings import PoolSettings, UpstreamSettings, UpstreamTlsSettings
+
+APP = "app"
+"""Name of the application's cluster, in metrics and in `split`."""
+
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+class Live(NamedTuple):
+    """A cluster and what keeps it up to date."""
+
+    definition: str
+    """The settings it was made of: equal ones keep the cluster, its connections and statistics."""
+    cluster: Cluster
+    resolver: Resolver
+
+
+def upstream_cluster(name: str, settings: UpstreamSettings, context: Context, warn: Callable[[str], None]) -> Live:
+    """The cluster of one upstream. Raises ConfigError where its TLS files can't be used."""
+    tls = client_tls(name, settings.tls or UpstreamTlsSettings())
+    server_name = settings.tls.server_name if settings.tls is not None else None
+    addresses = [parse_address(target) for target in settings.targets]
+    key = sticky_key(settings.sticky_by) if settings.sticky_by is not None else None
+    cluster = Cluster(
+        name,
+        "upstream",
+        context.registry,
+        balancer=balancer(settings.balance, random.Random(), key),  # noqa: S311  balancing is no secret
+        outlier=OutlierDetection(settings.outlier, ()),
+    )
+
+    def make(address: Address, named: Address) -> Target:
+        pool = Pool(
+            context,
+            address,
+            settings.pool,
+            tls=tls if address.is_tls else None,
+            server_name=server_name or named.host,
+            authority=named.authority,
+        )
+        return Target(address, pool, cluster)
+
+    return _live(cluster, addresses, make, settings.dns_refresh_s, settings.model_dump_json(), warn)
+
+
+def app_cluster(settings: AppSettings, context: Context, warn: Callable[[str], None]) -> Live:
+    """The application's cluster: one target, and requests are held while it restarts."""
+    address = parse_address(settings.url)
+    hold = settings.hold
+    cluster = Cluster(APP, "app", context.registry)
+    tls = client_tls(APP, UpstreamTlsSettings()) if address.is_tls else None
+
+    def make(address: Address, named: Address) -> Target:
+        waiting = Hold(hold.max_requests, hold.max_wait_s) if hold.max_requests else None
+        pool = Pool(context, address, PoolSettings(), tls=tls, server_name=named.host, hold=waiting)
+        return Target(address, pool, cluster)
+
+    # One application is one target, whatever its name resolves to: connecting looks the name up.
+    definition = f"{settings.url} {hold.model_dump_json()}"
+    return _live(cluster, [address], make, 30.0, definition, warn, follows_dns=False)
+
+
+def _live(  # noqa: PLR0913  one private place for what both kinds share
+    cluster: Cluster,
+    addresses: list[Address],
+    make: Callable[[Address, Address], Target],
+    refresh_s: float,
+    definition: str,
+    warn: Callable[[str], None],
+    *,
+    follows_dns: bool = True,
+) -> Live:
+    cluster.use([make(address, address) for address in addresses])
+    return Live(definition, cluster, Resolver(cluster, addresses if follows_dns else [], make, refresh_s, warn))
+
+
+def client_tls(name: str, settings: UpstreamTlsSettings) -> ssl.SSLContext:
+    """How we speak TLS to an upstream. Raises ConfigError that names the file."""
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        context.minimum_version = _VERSIONS[settings.min_version]
+        context.set_alpn_protocols(["http/1.1"])
+        if settings.client_cert_file is not None:
+            context.load_cert_chain(settings.client_cert_file, settings.client_key_file, password=lambda: "")
+    except (OSError, ssl.SSLError) as error:
+        path = f"upstreams.{name}.tls"
+        files = ", ".join(map(str, settings.files))
+        message = f"the TLS files can't be used: {error}"
+        raise ConfigError("", [Finding(path, 0, 0, files, message, "Give readable PEM files.", "error")]) from None
+    if not settings.verifies:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

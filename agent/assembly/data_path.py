@@ -1,0 +1,140 @@
+"""The data path of one process: made of a configuration, changed by the next one in a single step."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from agent.assembly.chain import Parts, carry_state, shared_policies
+from agent.assembly.clusters import APP, Live, app_cluster, upstream_cluster
+from agent.assembly.tables import Compiler, Tables
+from agent.config.root import Config
+from agent.core.tasks import spawn
+from agent.identity.issuer import Issuer, open_issuer
+from agent.policies.concurrency import Concurrency
+from agent.policies.jwt import Tokens
+from agent.ports.policy import Policy
+from agent.proxy.context import Context
+from agent.proxy.surface import InboundSurface, OutboundSurface
+
+Warn = Callable[[str], None]
+
+
+class Generation(NamedTuple):
+    """What one configuration brought to life."""
+
+    config: Config
+    tables: Tables
+    clusters: dict[str, Live]
+    issuers: dict[str, Issuer]
+
+
+class DataPath:
+    """Both surfaces and all that they consult. Made inside the event loop."""
+
+    def __init__(self, context: Context, *, tls: bool, share: float = 1.0, warn: Warn) -> None:
+        """`share` is this process's part of every limit (1/workers). `warn` takes sentences for the log."""
+        self.context = context
+        self.inbound = InboundSurface(context, scheme=b"https" if tls else b"http")
+        self.outbound = OutboundSurface(context)
+        self._share = share
+        self._warn = warn
+        self.generation: Generation | None = None
+
+    def use(self, config: Config) -> None:
+        """Swap to `config` as a whole. Raises (ConfigError, KeySetError, ValueError) and changes nothing.
+
+        Requests that have begun go on under the old tables; connections, counts and key sets stay where their
+        definition is the same.
+        """
+        old = self.generation
+        clusters = self._clusters(config, old)
+        issuers = self._issuers(config, old)
+        tables = self._compile(config, clusters, issuers, old)
+        self.generation = Generation(config, tables, clusters, issuers)
+        self.inbound.use(tables.routes, tables.default, tables.ambiguous, tables.trust)
+        self.outbound.use(tables.upstreams, tables.hosts, tables.unknown)
+        self.context.sample_ratio = config.telemetry.traces.sample_ratio
+        self.context.trust_sampled = config.telemetry.traces.trust_incoming
+        self._begin(self.generation, old)
+
+    def _clusters(self, config: Config, old: Generation | None) -> dict[str, Live]:
+        made = {
+            name: upstream_cluster(name, settings, self.context, self._warn)
+            for name, settings in config.upstreams.items()
+        }
+        if config.app is not None:
+            made[APP] = app_cluster(config.app, self.context, self._warn)
+        known = old.clusters if old is not None else {}
+        return {
+            name: known[name] if name in known and known[name].definition == live.definition else live
+            for name, live in made.items()
+        }
+
+    def _issuers(self, config: Config, old: Generation | None) -> dict[str, Issuer]:
+        known = old.issuers if old is not None else {}
+        return {
+            name: known[name]
+            if name in known and known[name].settings == settings
+            else open_issuer(name, settings, registry=self.context.registry)
+            for name, settings in config.issuers.items()
+        }
+
+    def _compile(
+        self, config: Config, clusters: dict[str, Live], issuers: dict[str, Issuer], old: Generation | None
+    ) -> Tables:
+        verifiers: dict[tuple[str, ...], Tokens] = {}
+
+        def tokens(names: tuple[str, ...]) -> Tokens:
+            key = tuple(sorted(names))
+            if key not in verifiers:
+                verifiers[key] = Tokens([issuers[name] for name in key], config.tokens)
+            return verifiers[key]
+
+        shared = self._shared(config)
+        if old is not None:
+            for name, policies in shared.items():
+                carry_state(policies, old.tables.shared.get(name, ()))
+        parts = Parts(self.context.registry, tuple(config.issuers), tokens, self._share, shared)
+        named = {name: live.cluster for name, live in clusters.items()}
+        return Compiler(config, self.context, named, parts, old.tables if old is not None else None).compile()
+
+    def _shared(self, config: Config) -> dict[str, tuple[Policy, ...]]:
+        registry = self.context.registry
+        shared = {
+            name: shared_policies(name, settings, registry, self._share) for name, settings in config.upstreams.items()
+        }
+        if config.app is not None and config.app.concurrency is not None:
+            shared[APP] = (Concurrency(config.app.concurrency, route=APP, registry=registry, share=self._share),)
+        return shared
+
+    def _begin(self, new: Generation, old: Generation | None) -> None:
+        for name, live in new.clusters.items():
+            before = old.clusters.get(name) if old is not None else None
+            if before is live:
+                continue
+            if before is not None:
+                _retire(before)
+            live.resolver.start()
+        for name, issuer in new.issuers.items():
+            if old is None or old.issuers.get(name) is not issuer:
+                issuer.start()
+        if old is not None:
+            for name, before in old.clusters.items():
+                if name not in new.clusters:
+                    _retire(before)
+            for name, issuer in old.issuers.items():
+                if new.issuers.get(name) is not issuer:
+                    spawn(issuer.stop(), name=f"stop issuer {name}")
+
+    async def close(self) -> None:
+        """Stop background work and close idle connections."""
+        if self.generation is not None:
+            for live in self.generation.clusters.values():
+                _retire(live)
+            for issuer in self.generation.issuers.values():
+                await issuer.stop()
+        self.context.close()
+
+
+def _retire(live: Live) -> None:
+    live.resolver.stop()
+    live.cluster.close()

@@ -1,0 +1,327 @@
+"""One client's connection: reads requests one after another, and writes their answers in that order.
+
+States: *idle* (no exchange, nothing buffered), *head* (part of a head is buffered), *exchange* (one request is under
+way; its body is read through `_body`, what follows it stays in `buffer`), *leaving* (the last answer is written; what
+still comes is thrown away so that the client can read it before the connection is gone; RFC 9112, section 9.6).
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from agent.proxy.exchange import Exchange
+from agent.proxy.refusals import REFUSALS
+from agent.proxy.upstream import INFINITE
+from agent.wire.errors import MalformedError
+from agent.wire.h1_body import ChunkedBody, FixedBody
+from agent.wire.h1_request import RequestParser
+from agent.wire.head import RequestHead
+
+if TYPE_CHECKING:
+    from agent.proxy.context import Context
+    from agent.proxy.plan import Plan
+    from agent.proxy.surface import Surface
+
+_LINGER_S = 2.0
+_LINGER_BYTES = 1048576
+_SKIP_BYTES = 65536
+_UPSTREAM, _PIPELINE, _CLIENT = 1, 2, 4
+"""Why reading is stopped: the upstream is full, too much is read ahead, or the client doesn't take its answers."""
+
+
+class Downstream(asyncio.Protocol):
+    """Serves one client. `surface` says what listens here: routes, trust, scheme."""
+
+    __slots__ = (
+        "_body", "_held", "_is_full", "_leaving", "_parser", "_thrown_away", "buffer", "context", "deadline",
+        "exchange", "peer", "surface", "transport", "wheel_at", "will_keep",
+    )  # fmt: skip
+
+    def __init__(self, surface: "Surface") -> None:
+        self.surface = surface
+        self.context: Context = surface.context
+        self._parser: RequestParser = surface.parser()
+        self.buffer = b""
+        self._body: FixedBody | ChunkedBody | None = None
+        self.exchange: Exchange | None = None
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.peer = ""
+        self.will_keep = True
+        self.deadline = INFINITE
+        self.wheel_at = INFINITE
+        self._held = 0
+        self._is_full = False
+        self._leaving = False
+        self._thrown_away = 0
+
+    # --- the loop's callbacks ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop."""
+        self.transport = cast(asyncio.Transport, transport)
+        context = self.context
+        name = transport.get_extra_info("peername")
+        self.peer = name[0] if isinstance(name, tuple) else "unix"
+        context.cells.connections_total[0] += 1
+        if len(context.connections) >= context.limits.connections:
+            context.cells.connections_refused[0] += 1
+            self.transport.write(REFUSALS["connection_limit"].render(close=True))
+            self.transport.close()
+            return
+        context.connections.add(self)
+        self.transport.set_write_buffer_limits(high=context.limits.buffer_bytes)
+        self.set_deadline(context.clock() + context.limits.header_timeout_s)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        if self.exchange is None:
+            if self._leaving:
+                self._throw_away(data)
+            elif self._body is not None:
+                self._next(self._skip_body(data))
+            else:
+                self._next(self.buffer + data if self.buffer else data)
+        elif self._body is not None:
+            self.buffer = self._read_body(data)
+        else:
+            self.buffer += data
+            if len(self.buffer) > self.context.limits.pipelined_bytes:
+                self._hold(_PIPELINE)
+
+    def eof_received(self) -> None:
+        """Called by the event loop: a client that closes its side is gone (as nginx and Envoy see it)."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        self.deadline = INFINITE
+        self.context.connections.discard(self)
+        if self.exchange is not None:
+            self.exchange.cancel()
+
+    def pause_writing(self) -> None:
+        """Called by the event loop: the client reads too slowly, so its upstream is no longer read."""
+        self._is_full = True
+        if self.exchange is not None and self.exchange.connection is not None:
+            self.exchange.connection.pause_reading()
+        self.set_deadline(self.context.clock() + self.context.limits.write_timeout_s)
+
+    def resume_writing(self) -> None:
+        """Called by the event loop."""
+        self._is_full = False
+        exchange = self.exchange
+        if exchange is not None:
+            if exchange.response_started:
+                self.set_deadline(self.context.clock() + exchange.plan.timeouts.idle_s)
+            if exchange.connection is not None:
+                exchange.connection.resume_reading()
+        elif not self._leaving:
+            self._await_next()
+
+    # --- reading requests ----------------------------------------------------------------------------------------
+
+    def _next(self, data: bytes) -> None:
+        """Begin every request that is complete enough; keep the rest."""
+        while data:
+            if data[0] == 13:  # an empty line before the request line is forgiven (RFC 9112, section 2.2)
+                stripped = data.removeprefix(b"\r\n")
+                if len(stripped) == len(data) and data != b"\r":
+                    self._refuse(MalformedError("a CR before the request line"))
+                    return
+                if data == b"\r":
+                    break
+                data = stripped
+                continue
+            try:
+                parsed = self._parser.parse(data)
+            except MalformedError as error:
+                self._refuse(error)
+                return
+            if parsed is None:
+                if not self.buffer:
+                    self.set_deadline(self.context.clock() + self.context.limits.header_timeout_s)
+                break
+            head, length = parsed
+            data = data[length:] if length < len(data) else b""
+            self.buffer = b""
+            data = self._begin(head, data)
+            if self.exchange is not None or self._leaving or self._body is not None:
+                break
+        self.buffer = b"" if self._leaving else data
+
+    def _begin(self, head: RequestHead, rest: bytes) -> bytes:
+        """Start an exchange; returns what of `rest` isn't its body."""
+        head.peer = self.peer
+        self.surface.complete(head)
+        if head.content_length:
+            self._body = ChunkedBody() if head.chunked else FixedBody(head.content_length)
+        self.context.in_flight += 1
+        self.exchange = exchange = Exchange(self, head, self.context.clock())
+        exchange.start()
+        if rest and self._body is not None:
+            rest = self._read_body(rest) if self.exchange is exchange else self._skip_body(rest)
+        return rest
+
+    def can_skip_body(self) -> bool:
+        """Whether the rest of a refused request's body is short enough to be read and thrown away.
+
+        Else the connection is closed. A client that awaits 100 Continue may or may not send its body now.
+        """
+        body, exchange = self._body, self.exchange
+        if exchange is None or exchange.head.expect_continue:
+            return False
+        return isinstance(body, FixedBody) and body.remaining <= _SKIP_BYTES
+
+    def _skip_body(self, data: bytes) -> bytes:
+        body = self._body
+        assert isinstance(body, FixedBody)
+        body.feed(data)
+        if not body.done:
+            return b""
+        self._body = None
+        return body.rest
+
+    def _read_body(self, data: bytes) -> bytes:
+        body, exchange = self._body, self.exchange
+        assert body is not None
+        assert exchange is not None
+        try:
+            piece = body.feed(data)
+        except MalformedError as error:
+            exchange.fail("malformed_request", str(error))
+            return b""
+        if not body.done:
+            exchange.on_body(piece, done=False)
+            return b""
+        self._body = None
+        exchange.on_body(piece, True, body.trailers if isinstance(body, ChunkedBody) else None)
+        return body.rest
+
+    def _refuse(self, error: MalformedError) -> None:
+        """Answer bytes that are no request, and leave: what follows them can't be trusted either."""
+        self.context.cells.bad_requests.at(error.code)[0] += 1
+        self.surface.malformed(self, error)
+        self.write(REFUSALS[error.code].render(extra=self.context.date_line(self.context.wall()), close=True))
+        self._leave()
+
+    def route(self, head: RequestHead) -> "Plan":
+        """The plan for this head; there always is one."""
+        return self.surface.route(head)
+
+    def forwarded(self, head: RequestHead) -> bytes:
+        """The forwarding header lines (X-Forwarded-*, Forwarded) for this request."""
+        return self.surface.forwarded(self.peer, head)
+
+    # --- writing answers -----------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send to the client."""
+        self.transport.write(data)
+
+    def relaying(self, idle_timeout_s: float, now: float) -> None:
+        """The answer is being streamed: from now on only silence counts against it."""
+        if not self._is_full:
+            self.set_deadline(now + idle_timeout_s)
+
+    def exchange_over(self, *, close: bool) -> None:
+        """The exchange is complete: on to the next request, or leave."""
+        self.exchange = None
+        if self.transport.is_closing():
+            return
+        if close:
+            self._leave()
+            return
+        if self._is_full:
+            self._hold(_CLIENT)  # answers to further requests would only pile up
+        else:
+            self._await_next()
+
+    def _await_next(self) -> None:
+        limits = self.context.limits
+        idle_s = limits.drain_idle_s if self.context.draining else limits.idle_timeout_s
+        self.set_deadline(self.context.clock() + idle_s)
+        if self._held:
+            self.resume_all()
+        if self.buffer:
+            data, self.buffer = self.buffer, b""
+            self._next(data)
+
+    def _leave(self) -> None:
+        """Send what is written, say that nothing more comes, and give the client a moment to read it."""
+        self._leaving = True
+        self._body = None
+        self.buffer = b""
+        if self._held:
+            self.resume_all()
+        if self.transport.is_closing():
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.set_deadline(self.context.clock() + _LINGER_S)
+        else:
+            self.transport.close()
+
+    def _throw_away(self, data: bytes) -> None:
+        self._thrown_away += len(data)
+        if self._thrown_away > _LINGER_BYTES:
+            self.transport.abort()
+
+    def drain(self) -> None:
+        """No more requests after this one; an idle connection gets a moment for a request that is on its way."""
+        if self.exchange is None and not self._leaving:
+            self.set_deadline(self.context.clock() + self.context.limits.drain_idle_s)
+
+    def abort(self) -> None:
+        """Cut the connection, unsent bytes and all."""
+        self.transport.abort()
+
+    # --- time and pressure ---------------------------------------------------------------------------------------
+
+    def set_deadline(self, at: float) -> None:
+        """Move the one deadline of this connection."""
+        self.deadline = at
+        if at < self.wheel_at:
+            self.context.watch(self)
+
+    def on_deadline(self, now: float) -> None:
+        """Called by the wheel."""
+        if self._is_full:
+            self.context.cells.timeouts.at("write")[0] += 1
+            if self.exchange is not None:
+                self.exchange.code = "client_timeout"
+            self.transport.abort()
+        elif self.exchange is not None:
+            self.exchange.on_deadline(now)
+        elif self._leaving:
+            self.transport.abort()
+        elif self.buffer:
+            self.context.cells.timeouts.at("head")[0] += 1
+            self._refuse(MalformedError("the head was not complete in time", "request_timeout"))
+        else:
+            self.transport.close()
+
+    def pause_reading(self) -> None:
+        """Read no more of this client until its upstream has taken what there is."""
+        self._hold(_UPSTREAM)
+
+    def resume_reading(self) -> None:
+        """The upstream has room again."""
+        if self._held & _UPSTREAM:
+            self._held &= ~_UPSTREAM
+            if not self._held and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this client isn't read since its upstream takes no more."""
+        return self._held & _UPSTREAM != 0
+
+    def resume_all(self) -> None:
+        """Read on, whatever the reading was stopped for."""
+        if self._held:
+            self._held = 0
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def _hold(self, reason: int) -> None:
+        if not self._held and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._held |= reason

@@ -1,0 +1,47 @@
+"""The request as it goes on: written anew from the parsed head, never copied from what came in."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.proxy.ending import Ending
+
+_STRIPPED_TOKEN = b"authorization:"
+
+
+def request_bytes(exchange: "Ending", authority: bytes) -> bytes:
+    """The head to send, with its blank line. `authority` is the target's, where the client's Host isn't kept."""
+    head, plan = exchange.head, exchange.plan
+    lines = head.lines
+    if not plan.forward_token:
+        lines = [line for line in lines if line[:14].lower() != _STRIPPED_TOKEN]
+    host = head.fields.get(b"host") if plan.host is None else plan.host
+    target = head.path + b"?" + head.query if head.query else head.path
+    return b"".join(
+        (
+            head.method,
+            b" ",
+            target,
+            b" HTTP/1.1\r\nhost: ",
+            host or authority,
+            b"\r\n",
+            b"\r\n".join(lines),
+            b"\r\n" if lines else b"",
+            exchange.client.forwarded(head),
+            plan.timeouts.deadline_line(exchange.deadline, exchange.sent_at),
+            head.trace.header(),
+            head.request_extra,
+            _framing(exchange),
+            b"\r\n",
+        )
+    )
+
+
+def _framing(exchange: "Ending") -> bytes:
+    head = exchange.head
+    if head.content_length == 0:
+        if head.upgrade:
+            return b"connection: upgrade\r\nupgrade: %b\r\n" % head.fields[b"upgrade"]
+        return b"content-length: 0\r\n" if b"content-length" in head.fields else b""
+    if head.chunked:
+        return b"transfer-encoding: chunked\r\n"
+    return b"content-length: %d\r\n" % head.content_length

@@ -1,0 +1,96 @@
+"""A surface's listening socket: bound once, shared by workers through SO_REUSEPORT, closed before everything else."""
+
+import asyncio
+import os
+import socket
+import ssl
+from pathlib import Path
+
+from agent.core.errors import OutriggerError
+from agent.proxy.downstream import Downstream
+from agent.proxy.settings import SurfaceSettings
+from agent.proxy.surface import Surface
+
+BACKLOG = 4096
+"""Connections that the kernel keeps until we accept them; it caps this at net.core.somaxconn."""
+
+
+class BindError(OutriggerError):
+    """The address can't be listened on; the text says which and why."""
+
+
+def bind(settings: SurfaceSettings, *, reuse_port: bool = False) -> socket.socket:
+    """Bind (not yet listen) where `settings` says. Raises BindError."""
+    try:
+        if settings.unix is not None:
+            return _bind_unix(settings.unix)
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(settings.host != "::"))
+        listening.bind(address)
+    except OSError as error:
+        raise BindError(f"cannot listen on {settings.place}: {os.strerror(error.errno or 0)}") from error
+    listening.setblocking(False)
+    return listening
+
+
+def _bind_unix(path: str) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if Path(path).is_socket():
+        _remove_if_dead(path)
+    listening.bind(path)
+    listening.setblocking(False)
+    return listening
+
+
+def _remove_if_dead(path: str) -> None:
+    """A socket file that nobody answers on was left by a process that is gone."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()
+
+
+def place_of(listening: socket.socket) -> str:
+    """The address that was bound, with the port that was picked."""
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{listening.getsockname()}"
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Listener:
+    """One surface on one socket."""
+
+    def __init__(self, surface: Surface, listening: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        self._surface = surface
+        self._socket = listening
+        self._tls = tls
+        self._server: asyncio.Server | None = None
+        self.place = place_of(listening)
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        loop = asyncio.get_running_loop()
+        surface = self._surface
+        make = loop.create_unix_server if self._socket.family == socket.AF_UNIX else loop.create_server
+        self._server = await make(
+            lambda: Downstream(surface),
+            sock=self._socket,
+            backlog=BACKLOG,
+            ssl=self._tls,
+            ssl_handshake_timeout=surface.context.limits.header_timeout_s if self._tls is not None else None,
+        )
+
+    def stop_accepting(self) -> None:
+        """Take no further connection; those that are open stay."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None

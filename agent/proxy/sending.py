@@ -1,0 +1,205 @@
+"""The request on its way to a target: on a pooled connection at once, tried again where that is safe."""
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from agent.core.tasks import spawn
+from agent.policies.retry import CAUSES
+from agent.proxy.ending import Ending
+from agent.proxy.forward import request_bytes
+from agent.wire.h1_body import LAST_CHUNK, chunk, last_chunk
+
+if TYPE_CHECKING:
+    from agent.proxy.exchange import Exchange
+    from agent.proxy.upstream import UpstreamConnection
+
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
+"""Methods that may be sent twice (RFC 9110, section 9.2.2)."""
+
+
+class Sending(Ending):
+    """The half of an exchange that faces its target."""
+
+    __slots__ = ()
+
+    def _forward(self, now: float) -> None:
+        plan, head = self.plan, self.head
+        if plan.body_bytes and head.content_length > plan.body_bytes:
+            self.fail("body_too_large", f"{head.content_length} bytes, the limit is {plan.body_bytes}")
+            return
+        retry = plan.retry
+        if retry is not None:
+            self.replayable = retry.replayable(head)
+            retry.budget.on_request(now)
+        else:
+            self.replayable = head.method in IDEMPOTENT and not head.upgrade
+        if plan.rewrite is not None:
+            plan.rewrite.apply(head)
+        self._try(now)
+        if plan.mirror is not None and not self.is_over:
+            self._mirror = plan.mirror.begin(self)
+
+    def _try(self, now: float) -> None:
+        """Send the request to a target: on a pooled connection at once, else as soon as there is one."""
+        plan = self.plan
+        cluster = plan.cluster if plan.choose is None else plan.choose(self.head)
+        if cluster is None:
+            self.fail("no_route", "there is neither an application nor an upstream for this route")
+            return
+        target = cluster.pick(self.head, now, self._tried)
+        if target is None:
+            self.fail("no_healthy_target", f"upstream {cluster.name}")
+            return
+        self.target = target
+        self.target_name = target.name
+        target.begin()
+        self.tries += 1
+        if plan.retry is not None:
+            self.client.set_deadline(plan.retry.try_deadline(now, self.deadline))
+        connection = target.pool.take(now, replayable=self.replayable)
+        if connection is not None:
+            self.attach(connection)
+        else:
+            if not self.request_done:
+                self.client.pause_reading()
+            self.awaiting = self.tries
+            target.pool.open_for(cast("Exchange", self), self.tries)
+
+    def attach(self, connection: "UpstreamConnection") -> None:
+        """Take a connection and send what there is of the request."""
+        target = self.target
+        assert target is not None
+        self.connection = connection
+        self.awaiting = 0
+        self.sent_at = now = self.context.clock()
+        data = request_bytes(self, target.pool.authority)
+        if self._pieces:
+            data = b"".join((data, *self._pieces))
+            self._trim()
+        connection.send(cast("Exchange", self), data)
+        if not self.request_done:
+            self.client.resume_reading()
+            self.client.set_deadline(now + self.context.limits.body_timeout_s)
+
+    def on_body(self, piece: bytes, done: bool, trailers: list[bytes] | None = None) -> None:
+        """Take a piece of the request's body as it came from the client."""
+        self.bytes_in += len(piece)
+        limit = self.plan.body_bytes
+        if limit and self.bytes_in > limit:
+            self.fail("body_too_large", f"more than {limit} bytes")
+            return
+        if self.head.chunked:
+            piece = chunk(piece) if piece else b""
+            if done:
+                piece += last_chunk(trailers or []) if self.context.limits.trailers == "forward" else LAST_CHUNK
+        if done:
+            self.request_done = True
+        if not self.response_started:
+            self._body_moved(done)
+        if self._mirror is not None:
+            self._mirror.feed(piece, done)
+        if not piece:
+            return
+        if self.connection is None:
+            self._pieces.append(piece)
+            self.client.pause_reading()
+            return
+        self.connection.transport.write(piece)
+        if self.body_kept:
+            self._pieces.append(piece)
+            self._trim()
+
+    def _body_moved(self, done: bool) -> None:
+        """While the body comes only its silence counts; the route's time begins when it is complete."""
+        now = self.context.clock()
+        if done:
+            self.deadline = self.plan.timeouts.deadline(self.head, now, self.started)
+            if self.connection is not None:
+                self.client.set_deadline(self.deadline)
+        elif self.connection is not None:
+            self.client.set_deadline(now + self.context.limits.body_timeout_s)
+
+    def _trim(self) -> None:
+        """Keep what was sent of the body only while another try could need it."""
+        retry = self.plan.retry
+        limit = 65536 if retry is None else retry.replay_bytes
+        if not self.replayable or sum(map(len, self._pieces)) > limit:
+            self._pieces = []
+            self.body_kept = False
+
+    def upstream_is_full(self) -> None:
+        """The upstream takes no more for now: stop reading the client."""
+        self.client.pause_reading()
+
+    def upstream_has_room(self) -> None:
+        """Go on reading the client."""
+        self.client.resume_reading()
+
+    def connect_failed(self, code: str, why: str) -> None:
+        """No connection could be made for the try that awaits one."""
+        self.awaiting = 0
+        self._try_failed(code, why)
+
+    def upstream_failed(self, code: str, why: str) -> None:
+        """The connection broke, or its bytes made no sense."""
+        connection, self.connection = self.connection, None
+        if self.is_over:
+            return
+        if self.response_started:
+            self.code, self.why = code, why
+            self._target_done(ok=False)
+            self._abort()
+            return
+        if code == "upstream_closed" and connection is not None and connection.served and self._may_replay_stale():
+            self._stale_used = True
+            self.tries -= 1
+            self._target_done(ok=None)
+            self._try(self.context.clock())
+            return
+        self._try_failed(code, why)
+
+    def _may_replay_stale(self) -> bool:
+        """Whether to forgive a pooled connection that closed before a byte of its answer: it was closing already."""
+        return self.replayable and self.body_kept and not self._stale_used
+
+    def _try_failed(self, code: str, why: str) -> None:
+        self._target_done(ok=False)
+        now = self.context.clock()
+        retry = self.plan.retry
+        if retry is not None and (cause := CAUSES.get(code)) is not None:
+            pause_s = retry.after(self, cause, now)
+            if pause_s is not None:
+                self._retry_in(pause_s)
+                return
+        self.fail(code, why)
+
+    def _retry_in(self, pause_s: float) -> None:
+        self.client.set_deadline(self.deadline)
+        self._wait = spawn(self._pause(pause_s), name="retry", on_error=self._defect)
+
+    async def _pause(self, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        self._wait = None
+        if not self.is_over:
+            self._try(self.context.clock())
+
+    def on_deadline(self, now: float) -> None:
+        """The client's deadline has come while this exchange is under way."""
+        if self.response_started:
+            self.code, self.why = "timeout", "nothing moved for too long"
+            self._target_done(ok=False)
+            self._abort()
+        elif not self.request_done and self.connection is not None:
+            if self.client.is_held:
+                self.fail("timeout", "the application stopped reading the request's body")
+            else:
+                self.context.cells.timeouts.at("body")[0] += 1
+                self.fail("request_timeout", "the request's body stopped coming")
+        else:
+            self.awaiting = 0
+            self._drop_connection()
+            if now < self.deadline:
+                self._try_failed("timeout", "no answer within per_try_timeout_s")
+            else:
+                self._target_done(ok=False)
+                self.fail("timeout", f"no answer within {self.plan.timeouts.timeout_s:g} s")

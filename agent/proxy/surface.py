@@ -1,0 +1,132 @@
+"""What listens: the inbound surface leads clients to routes, the outbound one leads the application to upstreams."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from agent.proxy.context import Context
+from agent.proxy.plan import Plan
+from agent.traffic.routes import RouteTable
+from agent.wire.errors import MalformedError
+from agent.wire.forwarded import Trust
+from agent.wire.h1_request import HeadLimits, RequestParser
+from agent.wire.head import RequestHead
+from agent.wire.path import AmbiguousPathError
+
+if TYPE_CHECKING:
+    from agent.proxy.downstream import Downstream
+
+_INVOKE = b"/v1/invoke/"
+_LOOPBACK = frozenset({b"localhost", b"127.0.0.1", b"[::1]", b""})
+
+
+class Surface(ABC):
+    """One listener's way to turn a head into a plan. A reload replaces what it consults, never the surface itself."""
+
+    direction: str
+
+    def __init__(self, context: Context, *, scheme: bytes = b"http") -> None:
+        self.context = context
+        self._scheme = scheme
+        limits = context.limits
+        self._head_limits = HeadLimits(limits.head_bytes, limits.head_fields)
+
+    @abstractmethod
+    def parser(self) -> RequestParser:
+        """A parser for one new connection."""
+
+    @abstractmethod
+    def route(self, head: RequestHead) -> Plan:
+        """The plan for this head; there always is one. May rewrite `head.path`."""
+
+    @abstractmethod
+    def complete(self, head: RequestHead) -> None:
+        """Fill in what the connection and trusted proxies say: scheme and client address."""
+
+    @abstractmethod
+    def forwarded(self, peer: str, head: RequestHead) -> bytes:
+        """Forwarding header lines for the next hop."""
+
+    def malformed(self, client: "Downstream", error: MalformedError) -> None:
+        """Remember bytes that were no request."""
+        self.context.log_malformed(client.peer, self.direction, error)
+
+
+class InboundSurface(Surface):
+    """Clients come in here. Not ready before the first `use`."""
+
+    direction = "inbound"
+
+    _match: Callable[[RequestHead], Plan | None]
+    _default: Plan
+    _ambiguous: Plan
+    _trust: Trust
+
+    def use(self, table: RouteTable[Plan], default: Plan, ambiguous: Plan, trust: Trust) -> None:
+        """Take a new configuration: requests that have begun go on under the old one.
+
+        `ambiguous` refuses what could be led to two routes.
+        """
+        self._match = table.match
+        self._default = default
+        self._ambiguous = ambiguous
+        self._trust = trust
+
+    def parser(self) -> RequestParser:
+        """See `Surface.parser`."""
+        return RequestParser(self._head_limits)
+
+    def route(self, head: RequestHead) -> Plan:
+        """See `Surface.route`."""
+        try:
+            return self._match(head) or self._default
+        except AmbiguousPathError:
+            return self._ambiguous
+
+    def complete(self, head: RequestHead) -> None:
+        """See `Surface.complete`."""
+        head.scheme = self._scheme
+        self._trust.complete(head)
+
+    def forwarded(self, peer: str, head: RequestHead) -> bytes:
+        """See `Surface.forwarded`."""
+        return self._trust.lines(head)
+
+
+class OutboundSurface(Surface):
+    """The application's own calls go out here: by `/v1/invoke/{upstream}/…`, by an absolute target, or by Host.
+
+    Not ready before the first `use`.
+    """
+
+    direction = "outbound"
+
+    _upstreams: Mapping[bytes, Plan]
+    _hosts: Mapping[bytes, Plan]
+    _unknown: Plan
+
+    def use(self, upstreams: Mapping[bytes, Plan], hosts: Mapping[bytes, Plan], unknown: Plan) -> None:
+        """Take a new configuration. `unknown` refuses: this is no open proxy."""
+        self._upstreams = upstreams
+        self._hosts = hosts
+        self._unknown = unknown
+
+    def parser(self) -> RequestParser:
+        """See `Surface.parser`. Paths belong to the callee here: no rule is matched on them, so they stay verbatim."""
+        return RequestParser(self._head_limits, verbatim_paths=True)
+
+    def route(self, head: RequestHead) -> Plan:
+        """See `Surface.route`."""
+        if head.path.startswith(_INVOKE) and head.host in _LOOPBACK:  # a foreign Host is a browser that was rebound
+            name, _, rest = head.path[len(_INVOKE) :].partition(b"/")
+            head.path = b"/" + rest
+            return self._upstreams.get(name, self._unknown)
+        return self._hosts.get(head.host, self._unknown)
+
+    def complete(self, head: RequestHead) -> None:
+        """See `Surface.complete`."""
+        head.scheme, head.client_ip = b"http", head.peer
+
+    def forwarded(self, peer: str, head: RequestHead) -> bytes:
+        """Our own application calls: it needs no introduction."""
+        return b""
