@@ -43,7 +43,6 @@ def _listen(places: Places) -> dict[str, Any]:
 
 def _route(features: frozenset[str]) -> dict[str, Any]:
     route: dict[str, Any] = {"name": "orders", "match": {"path": "/orders/**"}, "auth": "none"}
-    route["access_log"] = LOG in features
     if features == ALL:
         route["timeout_s"] = 2
     if JWT in features:
@@ -70,7 +69,7 @@ def build(features: frozenset[str], places: Places) -> dict[str, Any]:
         "routes": [_route(features)],
         "telemetry": {
             "traces": {"sample_ratio": 0.1 if TRACE in features else 0.0},
-            "logs": {"level": "info", "format": "json"},
+            "logs": {"access": LOG in features, "format": "json"},
         },
     }
     if JWT in features:

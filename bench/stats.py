@@ -23,9 +23,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
     if not 0 < percent <= 100:
         raise ValueError(f"{percent} is no percentage between 0 and 100")
     ordered = sorted(values)
-    # Rounded first: 99.9 % of 1000 is 999.0000000000001 in binary floating point.
-    rank = math.ceil(round(percent * len(ordered) / 100, 9))
-    return ordered[rank - 1]
+    return ordered[math.ceil(percent * len(ordered) / 100) - 1]
 
 
 def spread(values: Sequence[float]) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from agent.config.root import Config
 from bench import outrigger_config, peers, render, tokens
 from bench.backend import SMALL_BYTES, body
 from bench.outrigger_config import VARIANTS, Places
@@ -93,8 +94,13 @@ def test_outrigger_has_exactly_the_variants_policies(variant: str, policies: set
     found |= {"issuers"} if "issuers" in made and route["auth"] != "none" else set()
     found |= {"roles"} if "roles" in route["auth"] else set()
     found |= {"sampling"} if made["telemetry"]["traces"]["sample_ratio"] else set()
-    found |= {"access_log"} if route["access_log"] else set()
+    found |= {"access_log"} if made["telemetry"]["logs"]["access"] else set()
     assert found == policies
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_outrigger_takes_every_variant(variant: str) -> None:
+    Config.model_validate(outrigger_config.build(VARIANTS[variant], PLACES))
 
 
 def test_limit_is_per_subject_only_where_there_is_one() -> None:

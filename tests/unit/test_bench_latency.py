@@ -21,6 +21,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-LENGTH: 5\r\nX-Content-Length: 9\
         (HEAD + b"hello", len(HEAD) + 5),
         (HEAD + b"helloHTTP/1.1", len(HEAD) + 5),
         (b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", 46),
+        (b"HTTP/1.1 200 OK\r\nContent-Length:12\r\n\r\n", 38 + 12),
     ],
 )
 def test_answer_length(data: bytes, expected: int) -> None:

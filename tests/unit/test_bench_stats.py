@@ -21,8 +21,9 @@ def test_percentile_is_a_value_that_was_seen(percent: float, expected: float) ->
     assert percentile([float(n) for n in range(100, 0, -1)], percent) == expected
 
 
-def test_percentile_is_not_misled_by_binary_fractions() -> None:
-    assert percentile([float(n) for n in range(1, 1001)], 99.9) == 999.0
+@pytest.mark.parametrize(("count", "rank"), [(1000, 999), (5000, 4995), (4999, 4995)])
+def test_percentile_rounds_its_rank_up(count: int, rank: int) -> None:
+    assert percentile([float(n) for n in range(1, count + 1)], 99.9) == rank
 
 
 @pytest.mark.parametrize("percent", [0, -1, 100.1])
