@@ -1,5 +1,6 @@
 """YAML text to nodes with their places, without recursion: the C library's own composer overflows the stack."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -10,6 +11,8 @@ else:
     _FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MAX_DEPTH = 64
+
+_UNQUOTED_BRACE = re.compile(r""":\s*[^"'{\s][^"',]*\{""")
 
 
 class NotYamlError(Exception):
@@ -155,6 +158,8 @@ def _explained(error: yaml.MarkedYAMLError, text: str) -> NotYamlError:
         return NotYamlError("a tab indents this line", remedy, row + 1, line.index("\t") + 1)
     if "mapping values are not allowed" in problem:
         remedy = "Put the value into quotes if it contains `: `, or correct the indentation."
+    elif "flow mapping" in (error.context or "") and _UNQUOTED_BRACE.search(line):
+        remedy = 'Braces within braces need quotes, as in {path: "/orders/{id}"}.'
     else:
         remedy = "Look at this line and the one above: quotes, brackets, indentation."
     context = f"{error.context}: " if error.context else ""

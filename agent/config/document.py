@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from agent.config.compose import MAX_DEPTH, ListNode, MappingNode, Node, NotYamlError, ScalarNode, compose
 from agent.config.errors import MASK, Fault, Finding, Path, dotted
-from agent.config.suggest import given
+from agent.config.suggest import at, given
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_NODES = 200_000
@@ -18,7 +18,7 @@ MAX_NODES = 200_000
 _NULL = re.compile(r"|~|null|Null|NULL")
 _TRUTH = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT = re.compile(r"[-+]?[0-9]{1,18}")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?")
+_FLOAT = re.compile(r"[-+]?((\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]{1,2})?|[0-9]+[eE][-+]?[0-9]{1,2})")
 
 
 class Place(NamedTuple):
@@ -48,6 +48,8 @@ class Document:
         """Give a fault its place: its own, or that of the nearest thing around it that is in the file."""
         value = "" if fault.at_key or not fault.path else given(self.data, fault.path, self.secrets)
         message, remedy = fault.message, fault.remedy
+        if isinstance(said := at(self.data, fault.path), str) and repr(said) in message:
+            value = ""
         for secret in self.secrets.values():
             if len(secret) > 2:
                 message, remedy = message.replace(secret, MASK), remedy.replace(secret, MASK)
@@ -118,7 +120,7 @@ class _Reader:
             read = text.lower() == "true"
         elif _INT.fullmatch(text):
             read = int(text)
-        elif _FLOAT.fullmatch(text):
+        elif len(text) < 100 and _FLOAT.fullmatch(text):
             read = float(text)
         else:
             return text

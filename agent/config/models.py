@@ -7,6 +7,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from agent.config.docstrings import meaning
 from agent.config.errors import Path
 
 
@@ -47,6 +48,25 @@ def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
+def every_model(root: type[BaseModel]) -> list[type[BaseModel]]:
+    """`root` and all models nested in it, inner ones first."""
+    found: dict[type[BaseModel], None] = {}
+
+    def visit(annotation: Any) -> None:
+        for model in models_in(annotation):
+            if model not in found:
+                for field in model.model_fields.values():
+                    visit(field.annotation)
+                found[model] = None
+        for member in members(annotation):
+            item = item_of(member)
+            if item is not None:
+                visit(item)
+
+    visit(root)
+    return list(found)
+
+
 def annotations_at(root: type[BaseModel], path: Path) -> list[Any]:
     """The annotations that may apply at `path`; empty where the path leads nowhere."""
     current: list[Any] = [root]
@@ -64,17 +84,17 @@ def annotations_at(root: type[BaseModel], path: Path) -> list[Any]:
     return current
 
 
-def fields_at(root: type[BaseModel], path: Path) -> dict[str, FieldInfo]:
-    """All keys that are allowed in the mapping at `path`."""
-    fields: dict[str, FieldInfo] = {}
+def keys_at(root: type[BaseModel], path: Path) -> dict[str, str]:
+    """All keys that are allowed in the mapping at `path`, and what each means."""
+    keys: dict[str, str] = {}
     for annotation in annotations_at(root, path):
         for model in models_in(annotation):
-            fields.update(keys_of(model))
-    return fields
+            for name, field in model.model_fields.items():
+                keys[field.alias or name] = meaning(model, name)
+    return keys
 
 
-def first_sentence(text: str | None) -> str:
-    """The first sentence of a docstring as one line; ``""`` where there is none."""
-    line = " ".join((text or "").split())
-    end = line.find(". ")
-    return line if end < 0 else line[: end + 1]
+def first_sentence(text: str) -> str:
+    """The first sentence of a docstring; ``""`` where there is none."""
+    end = text.find(". ")
+    return text if end < 0 else text[: end + 1]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from agent.config.errors import Fault, Path
-from agent.config.models import fields_at, first_sentence
+from agent.config.models import first_sentence, keys_at
 from agent.config.suggest import at, did_you_mean, listed
 
 _KINDS = {
@@ -63,9 +63,12 @@ def faults_of(error: ValidationError, data: Any, root: type[BaseModel]) -> list[
     """All that `error` says about `data`, in the order of the data."""
     mistakes = [_mistake(detail, data) for detail in error.errors(include_url=False, include_input=False)]
     mistakes = _likeliest(mistakes, data)
+    broken = {mistake.path[:length] for mistake in mistakes for length in range(len(mistake.path))}
     by_path: dict[Path, list[_Mistake]] = {}
     for mistake in mistakes:
-        by_path.setdefault(mistake.path, []).append(mistake)
+        # A list is also called too short where its entries are wrong.
+        if mistake.kind != "too_short" or mistake.path not in broken:
+            by_path.setdefault(mistake.path, []).append(mistake)
     return [_fault(path, group, data, root) for path, group in by_path.items()]
 
 
@@ -110,13 +113,14 @@ def _fault(path: Path, group: list[_Mistake], data: Any, root: type[BaseModel]) 
     mistake = group[0]
     parent, key = path[:-1], str(path[-1]) if path else ""
     if mistake.kind == "extra_forbidden":
-        known = fields_at(root, parent)
+        known = keys_at(root, parent)
         guess = did_you_mean(key, known)
         return Fault(path, "unknown key", f"{guess} Allowed here: {listed(known)}.".strip(), at_key=True)
     if mistake.kind == "missing":
         return Fault(path, "is required", _about(path, root), at_key=True)
     if mistake.kind == "value_error":
-        return Fault(path, str(mistake.context.get("error", mistake.message)), _about(path, root))
+        is_inside = not isinstance(at(data, path), dict | list)
+        return Fault(path, str(mistake.context.get("error", mistake.message)), at_key=not is_inside)
     if mistake.kind.startswith("union_tag"):
         field = str(mistake.context.get("discriminator", "kind")).strip("'")
         expected = str(mistake.context.get("expected_tags", "")).replace("'", "")
@@ -128,18 +132,23 @@ def _fault(path: Path, group: list[_Mistake], data: Any, root: type[BaseModel]) 
     guess = did_you_mean(value, _words(group)) if isinstance(value, str) else ""
     if mistake.kind == "string_type" and isinstance(value, bool | int | float):
         guess = 'Put it into quotes, so that it is text: "…".'
+    if _is_list_wanted(group) and isinstance(value, str | int | float) and not isinstance(value, bool):
+        guess = f"Write [{value}] for a list of one."
     return Fault(path, f"must be {allowed}", guess or _about(path, root))
+
+
+def _is_list_wanted(group: Iterable[_Mistake]) -> bool:
+    return any(mistake.kind in ("list_type", "tuple_type", "set_type", "frozen_set_type") for mistake in group)
 
 
 def _allowed(group: Iterable[_Mistake]) -> str:
     phrases: dict[str, None] = {}
     for mistake in group:
+        bounds = {key: f"{value:g}" if isinstance(value, float) else value for key, value in mistake.context.items()}
         if mistake.kind in _KINDS:
             phrases[_KINDS[mistake.kind]] = None
         elif mistake.kind in _BOUNDS:
-            phrases[
-                _BOUNDS[mistake.kind].format(**mistake.context).replace("at least 1 characters long", "some text")
-            ] = None
+            phrases[_BOUNDS[mistake.kind].format(**bounds).replace("at least 1 characters long", "some text")] = None
         elif mistake.kind in ("literal_error", "enum"):
             words = _words([mistake])
             phrases["one of: " + listed(words, limit=40) if len(words) > 1 else f"`{words[0]}`"] = None
@@ -163,6 +172,5 @@ def _about(path: Path, root: type[BaseModel]) -> str:
     keyed = path
     while keyed and isinstance(keyed[-1], int):
         keyed = keyed[:-1]
-    field = fields_at(root, keyed[:-1]).get(str(keyed[-1])) if keyed else None
-    text = first_sentence(field.description) if field else ""
+    text = first_sentence(keys_at(root, keyed[:-1]).get(str(keyed[-1]), "")) if keyed else ""
     return f"`{keyed[-1]}`: {text}" if text else ""

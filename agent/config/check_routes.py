@@ -1,0 +1,143 @@
+"""Checks of routes among each other, and of what they refer to."""
+
+from collections.abc import Iterable, Iterator
+
+from agent.config.coverage import Coverage
+from agent.config.errors import Fault, Path
+from agent.config.names import APP, Names, no_such
+from agent.config.root import Config
+from agent.config.route import AuthSettings, RouteSettings
+from agent.policies.rate_limit import Settings as RateLimitSettings
+from agent.wire.rewrite import Rewrite
+
+
+def check_routes(config: Config, names: Names) -> Iterator[Fault]:
+    """Names, destinations, callers and limits of every route."""
+    yield from _repeated(((("routes", i, "name"), route.name) for i, route in enumerate(config.routes)), "route")
+    yield from _covered(config.routes)
+    for index, route in enumerate(config.routes):
+        path: Path = ("routes", index)
+        yield from _destination(route, path, names)
+        yield from _callers(route, path, config, names)
+        yield from _limits(route, path)
+        try:
+            Rewrite(route.rewrite, route.match.path)
+        except ValueError as error:
+            yield Fault((*path, "rewrite", "path"), str(error))
+
+
+def _repeated(pairs: Iterable[tuple[Path, str]], kind: str) -> Iterator[Fault]:
+    first: dict[str, Path] = {}
+    for path, name in pairs:
+        if name in first:
+            yield Fault(
+                path, f"another {kind} has this name already", "Names tell metrics and logs apart: choose another."
+            )
+        first.setdefault(name, path)
+
+
+def _covered(routes: tuple[RouteSettings, ...]) -> Iterator[Fault]:
+    coverage = Coverage()
+    for index, route in enumerate(routes):
+        cover = coverage.add(route.name, route.match)
+        if cover:
+            message = f"never reached: route `{cover}` comes first and matches everything that this one matches"
+            yield Fault(("routes", index), message, "Move it up, or remove it.", "warning", at_key=True)
+
+
+def _destination(route: RouteSettings, path: Path, names: Names) -> Iterator[Fault]:
+    named: list[tuple[Path, str]] = []
+    if route.upstream is not None:
+        named.append(((*path, "upstream"), route.upstream))
+    named += [((*path, "split", i, "upstream"), part.upstream) for i, part in enumerate(route.split)]
+    if route.mirror is not None:
+        named.append(((*path, "mirror"), route.mirror))
+    for where, name in named:
+        if name == APP and not names.has_app:
+            yield Fault(where, "there is no application to lead to", "Configure `app`, or name an upstream.")
+        elif name not in names.destinations:
+            yield Fault(where, *no_such("upstream", name, names.destinations))
+    if route.upstream is not None and route.split:
+        yield Fault((*path, "split"), "upstream and split exclude each other", "Keep one of them.", at_key=True)
+    if route.upstream is None and not route.split and not names.has_app:
+        remedy = "Name an `upstream`, or configure `app`."
+        yield Fault((*path, "upstream"), "the route leads nowhere: there is no application", remedy, at_key=True)
+    if route.mirror is not None and route.mirror == (route.upstream or APP) and not route.split:
+        yield Fault(
+            (*path, "mirror"), "the mirror is the route's own destination: it gets everything twice", "", "warning"
+        )
+    if route.split:
+        yield from _split(route, path)
+    elif route.sticky_by is not None:
+        yield Fault((*path, "sticky_by"), "sticky_by does nothing without `split`", "Remove it, or add a split.")
+
+
+def _split(route: RouteSettings, path: Path) -> Iterator[Fault]:
+    if not any(part.weight for part in route.split):
+        yield Fault((*path, "split"), "all weights are 0: nothing would be chosen", "Give one a weight.", at_key=True)
+    seen: set[str] = set()
+    for index, part in enumerate(route.split):
+        if part.upstream in seen:
+            where = (*path, "split", index, "upstream")
+            yield Fault(where, "this upstream is in the split already", "Add up its weights.")
+        seen.add(part.upstream)
+
+
+def _callers(route: RouteSettings, path: Path, config: Config, names: Names) -> Iterator[Fault]:
+    auth = route.auth
+    if isinstance(auth, AuthSettings):
+        yield from _auth(auth, (*path, "auth"), names)
+    chosen = auth.issuers if isinstance(auth, AuthSettings) and auth.issuers else names.issuers
+    if auth != "none":
+        yield from _same_issuer(chosen, (*path, "auth"), config)
+    if auth == "none" or not names.issuers:
+        for index, limit in enumerate(route.rate_limits):
+            about = [part for part in limit.key if part.partition(":")[0] in ("subject", "tenant", "issuer", "claim")]
+            if about and "key" in limit.model_fields_set:
+                why = "`auth` is none" if auth == "none" else "no issuers are configured"
+                message = f"{', '.join(about)} is known of nobody here, since {why}: addresses are counted instead"
+                yield Fault((*path, "rate_limits", index, "key"), message, "Use key: [ip].", "warning")
+
+
+def _auth(auth: AuthSettings, path: Path, names: Names) -> Iterator[Fault]:
+    if not names.issuers:
+        message = "asks for a token, but no issuers are configured: nobody could pass"
+        yield Fault(path, message, "Add the section `issuers`, or write `auth: none`.", at_key=True)
+        return
+    for index, name in enumerate(auth.issuers):
+        if name not in names.issuers:
+            yield Fault((*path, "issuers", index), *no_such("issuer", name, names.issuers))
+    if auth.optional and auth.asks and auth.mode == "enforce":
+        message = "optional does nothing here: roles and scopes refuse whoever has no token"
+        yield Fault((*path, "optional"), message, "Remove `optional`, or the roles and scopes.")
+
+
+def _same_issuer(chosen: tuple[str, ...], path: Path, config: Config) -> Iterator[Fault]:
+    first: dict[str, str] = {}
+    for name in chosen:
+        if name not in config.issuers:
+            continue
+        url = config.issuers[name].issuer
+        if url in first and first[url] != name:
+            message = f"issuers {first[url]} and {name} are both {url}: no token says which of them is meant"
+            yield Fault(path, message, "Let the route name one of them in auth.issuers.", at_key=True)
+        first.setdefault(url, name)
+
+
+def _limits(route: RouteSettings, path: Path) -> Iterator[Fault]:
+    limits = route.rate_limits
+    yield from _repeated((((*path, "rate_limits", i, "name"), limit.name) for i, limit in enumerate(limits)), "limit")
+    for index, limit in enumerate(limits):
+        stricter = next((other for other in limits if _is_stricter(other, limit)), None)
+        if stricter is not None:
+            message = f"never reached: `{stricter.name}` counts the same and allows no more in no less time"
+            yield Fault((*path, "rate_limits", index), message, "Remove the weaker one.", "warning", at_key=True)
+
+
+def _is_stricter(one: RateLimitSettings, other: RateLimitSettings) -> bool:
+    is_comparable = one.key == other.key and one.cost == other.cost and one.burst == other.burst
+    if one is other or not is_comparable or one.algorithm != other.algorithm or one.mode != other.mode:
+        return False
+    if (one.limit, one.per_s) == (other.limit, other.per_s):
+        return False
+    return one.limit <= other.limit and one.per_s >= other.per_s
