@@ -172,7 +172,7 @@ class Sticky(Balancer):
     def __call__(
         self, endpoints: Sequence[Endpoint], head: RequestHead, now: float, exclude: Sequence[Endpoint]
     ) -> Endpoint | None:
-        """See `Balancer`. Costs 0.3 µs per endpoint."""
+        """See `Balancer`. Costs about 0.7 µs per endpoint: meant for tens of them."""
         if not endpoints:
             return None
         key = self._key(head)

@@ -62,7 +62,7 @@ def hash64(data: bytes) -> int:
 
 
 def mix64(key: int, seed: int) -> int:
-    """Combine two hashes into one as good as either (the finalizer of SplitMix64): a hash per choice, at 0.3 µs."""
+    """Combine two hashes into one as good as either (the finalizer of SplitMix64): one per choice."""
     x = key ^ seed
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
