@@ -5,6 +5,7 @@ charged, so a request that one refuses is not charged to the others; the stricte
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from math import ceil
 from typing import ClassVar, Literal, Protocol
 
 from pydantic import Field, field_validator, model_validator
@@ -183,7 +184,7 @@ class _Rule:
         why = f"limit {settings.name}: {remaining} left of {settings.limit} per {settings.per_s:g} s"
         if retry_after_s < 0.0:  # its cost exceeds the capacity: no time would be true
             return Deny(self.refusal, extra=self.lines.render(remaining, reset_after_s), why=f"{why}, costs too much")
-        wait_s = max(1, int(retry_after_s + 0.999999))
+        wait_s = max(1, ceil(retry_after_s))  # who comes back then must get through
         # The draft wants `t` and Retry-After to name the same moment.
         extra = b"%sretry-after: %d\r\n" % (self.lines.render(remaining, wait_s), wait_s)
         return Deny(self.refusal, extra=extra, why=f"{why}, next in {wait_s} s")

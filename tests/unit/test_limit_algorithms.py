@@ -235,3 +235,11 @@ def test_shares_never_add_up_to_more(amount: int, share: float, part: int) -> No
 def test_nothing_to_share_is_said() -> None:
     with pytest.raises(ValueError, match="3 can't be shared by 4 workers"):
         share_of(3, 0.25)
+
+
+def test_time_that_goes_back_does_not_count_the_leaving_slot_more_than_once() -> None:
+    window = SlidingWindow(10, 60.0)
+    state = window.fresh(0.0)
+    window.take(state, 5, 0.0)
+    window.take(state, 4, 60.0)
+    assert window.take(state, 1, 30.0)[:3] == (True, 0, 66.0)
