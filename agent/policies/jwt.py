@@ -76,6 +76,10 @@ class Verified:
         self.generation = keys.generation
         self.until = until
 
+    def holds(self, now: float) -> bool:
+        """Whether it isn't too old and no key of its issuer has gone or changed since."""
+        return self.until > now and self.generation == self.keys.generation
+
 
 class Tokens:
     """Verifies the tokens of one set of issuers and remembers the good ones. Routes with the same set share it."""
@@ -101,10 +105,18 @@ class Tokens:
         self._half = self._settings.cache_entries // 2
         self._headers: dict[bytes, JwsHeader] = {}
 
+    def peek(self, value: bytes, now: float) -> Verified | None:
+        """What is remembered of this value and still holds."""
+        tail = value[-_TAIL:]
+        for entry in (self.young.get(tail), self._old.get(tail)):
+            if entry is not None and entry.value == value and entry.holds(now):
+                return entry
+        return None
+
     def recall(self, value: bytes, now: float) -> Identity | None:
-        """Who sent this value, where that is remembered from before the current generation."""
-        entry = self._old.pop(value[-_TAIL:], None)
-        if entry is None or entry.value != value or entry.until <= now or entry.generation != entry.keys.generation:
+        """Who sent this value, where that is remembered. It then stays so for another generation."""
+        entry = self.peek(value, now)
+        if entry is None:
             return None
         self._remember(entry)
         return entry.identity
@@ -133,8 +145,8 @@ class Tokens:
             return self._without_key(issuer, header)
         if not key.verify(jws.signed, signature):
             raise TokenError(f"the signature is not one of issuer {issuer.name}'s key {ascii(header.kid)[:80]}")
-        self._keep_header(jws.header, header)
         identity = issuer.identify(claims, now=now, wall=self._wall())
+        self._keep_header(jws.header, header)
         return Verified(value, identity, issuer.keys, min(identity.expires_at, now + self._settings.cache_s))
 
     def _bearer(self, value: bytes) -> bytes:
@@ -176,7 +188,7 @@ class Tokens:
             self._headers[segment] = header
 
     def _remember(self, entry: Verified) -> None:
-        if len(self.young) >= self._half:
+        if len(self.young) >= self._half and entry.value[-_TAIL:] not in self.young:
             self._old, self.young = self.young, {}
         self.young[entry.value[-_TAIL:]] = entry
 
@@ -205,6 +217,7 @@ class Jwt(Policy):
         if value is None:
             return None if self._optional else self._missing
         entry = self._tokens.young.get(value[-40:])
+        # `entry.holds` written out: the call would cost as much as the rest.
         if (
             entry is not None
             and entry.until > now
@@ -241,7 +254,7 @@ class Jwt(Policy):
         if value is None:
             return ("allow", "no token was sent, and it is optional") if self._optional else ("deny", self._missing.why)
         try:
-            verdict = self._tokens.judge(value, now)
+            verdict = self._tokens.peek(value, now) or self._tokens.judge(value, now)
         except OutriggerError as error:
             return "deny", f"{error.code}: {error}"
         if isinstance(verdict, Need):
