@@ -46,6 +46,11 @@ class DataPath:
         definition is the same.
         """
         old = self.generation
+        self._begin(self.prepare(config), old)
+
+    def prepare(self, config: Config) -> Generation:
+        """As `use`, but begins no background work: for explanations offline, where no loop runs."""
+        old = self.generation
         clusters = self._clusters(config, old)
         issuers = self._issuers(config, old)
         tables = self._compile(config, clusters, issuers, old)
@@ -54,7 +59,7 @@ class DataPath:
         self.outbound.use(tables.upstreams, tables.hosts, tables.unknown)
         self.context.sample_ratio = config.telemetry.traces.sample_ratio
         self.context.trust_sampled = config.telemetry.traces.trust_incoming
-        self._begin(self.generation, old)
+        return self.generation
 
     def _clusters(self, config: Config, old: Generation | None) -> dict[str, Live]:
         made = {

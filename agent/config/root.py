@@ -12,12 +12,12 @@ from agent.config.route import NAME, RouteSettings
 from agent.config.telemetry import TelemetrySettings
 from agent.config.upstream import UpstreamSettings
 from agent.config.view import fingerprint, masked
-from agent.core.network import Cidr
 from agent.core.settings import Settings
 from agent.identity.settings import IssuerSettings
 from agent.policies.jwt import TokenSettings
 from agent.proxy.settings import LimitsSettings, ListenSettings
 from agent.runtime.settings import LifecycleSettings, ReloadSettings, WorkerSettings
+from agent.wire.forwarded import TrustedPeer
 
 
 class Origin(NamedTuple):
@@ -51,8 +51,8 @@ class Config(Settings):
     """Processes that share the inbound address. One serves 20,000 requests/s and more; memory grows with each."""
     limits: LimitsSettings = LimitsSettings()
     """What a client may send, hold or delay."""
-    trusted_proxies: tuple[Cidr, ...] = ()
-    """Networks whose `X-Forwarded-*` and `Forwarded` are believed. From all others they are replaced."""
+    trusted_proxies: tuple[TrustedPeer, ...] = ()
+    """Networks whose `X-Forwarded-*` is believed, or `unix` for whoever may open our socket."""
     issuers: dict[str, IssuerSettings] = {}
     """Name → an issuer of tokens that is trusted."""
     tokens: TokenSettings = TokenSettings()
@@ -95,6 +95,11 @@ class Config(Settings):
     def sources(self) -> tuple[FilePath, ...]:
         """Every file that it was read from, secrets included: watch them all."""
         return self._origin.sources
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """As `sources`, by name."""
+        return tuple(map(str, self.sources))
 
     def view(self) -> dict[str, Any]:
         """The effective values as JSON, defaults included, secrets as ``***``."""

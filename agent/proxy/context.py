@@ -23,8 +23,25 @@ class Context:
     """One per process and event loop. Everything in it may change only between two callbacks of the loop."""
 
     __slots__ = (
-        "_alarm", "_alarm_at", "_date", "_date_at", "_on_quiet", "access_log", "cells", "clock", "connections",
-        "draining", "in_flight", "limits", "rand", "registry", "report", "sample_ratio", "trust_sampled", "wall",
+        "_alarm",
+        "_alarm_at",
+        "_date",
+        "_date_at",
+        "_on_empty",
+        "access_log",
+        "cells",
+        "clock",
+        "connections",
+        "draining",
+        "in_flight",
+        "limits",
+        "rand",
+        "registry",
+        "report",
+        "sample_ratio",
+        "trust_sampled",
+        "tunnels",
+        "wall",
         "wheel",
     )  # fmt: skip
 
@@ -52,6 +69,8 @@ class Context:
         self.connections: set[Downstream] = set()
         self.in_flight = 0
         """Requests begun and not yet over."""
+        self.tunnels = 0
+        """Upgraded connections; they are not requests in flight any more."""
         self.draining = False
         self.wheel = TimerWheel(now=clock(), on_error=lambda error: report("deadline", error))
         self.cells = DataPathCells(registry, self)
@@ -59,7 +78,7 @@ class Context:
         self._alarm_at = float("inf")
         self._date = b""
         self._date_at = 0
-        self._on_quiet: Callable[[], None] | None = None
+        self._on_empty: Callable[[], None] | None = None
 
     def watch(self, timed: Timed) -> None:
         """Let the wheel look at `timed` when its deadline comes. Called only where that is earlier than planned."""
@@ -92,15 +111,21 @@ class Context:
             self._date = b"date: %s\r\n" % formatdate(second, usegmt=True).encode()
         return self._date
 
-    def exchange_over(self) -> None:
-        """Count a request out."""
-        self.in_flight -= 1
-        if self._on_quiet is not None and self.in_flight == 0:
-            self._on_quiet()
+    def client_gone(self, client: "Downstream") -> None:
+        """A connection is closed."""
+        self.connections.discard(client)
+        self.wheel.forget(client)
+        self.check_empty()
 
-    def when_quiet(self, callback: Callable[[], None] | None) -> None:
-        """Call back each time the last request in flight is over, until another callback (or None) replaces it."""
-        self._on_quiet = callback
+    def when_empty(self, callback: Callable[[], None]) -> None:
+        """Call back once, when no connection is left."""
+        self._on_empty = callback
+
+    def check_empty(self) -> None:
+        """Call back if that moment has come."""
+        if self._on_empty is not None and not self.connections:
+            callback, self._on_empty = self._on_empty, None
+            callback()
 
     def log(self, exchange: "Ending", now: float) -> None:
         """Keep a record of a finished request, in the order of `agent.telemetry.access_log.FIELDS`."""

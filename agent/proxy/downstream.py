@@ -92,8 +92,7 @@ class Downstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
-        self.deadline = INFINITE
-        self.context.connections.discard(self)
+        self.context.client_gone(self)
         if self.exchange is not None:
             self.exchange.cancel()
 

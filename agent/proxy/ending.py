@@ -13,7 +13,7 @@ from agent.wire.head import RequestHead
 from agent.wire.problem import Refusal
 
 if TYPE_CHECKING:
-    from agent.proxy.cluster import Target
+    from agent.proxy.cluster import Cluster, Target
     from agent.proxy.downstream import Downstream
     from agent.proxy.mirror import Mirror
     from agent.proxy.upstream import UpstreamConnection
@@ -26,10 +26,10 @@ class Ending:
     """State of one request. Satisfies `agent.ports.policy.Outcome` and `agent.policies.retry.Sent`."""
 
     __slots__ = (
-        "_chunked_out", "_mirror", "_passed", "_pieces", "_stale_used", "_tried", "_wait", "awaiting", "body_kept",
-        "bytes_in", "bytes_out", "cancelled", "client", "code", "connection", "context", "deadline", "head", "is_over",
-        "origin", "path", "plan", "replayable", "request_done", "response_started", "sent_at", "started", "status",
-        "target", "target_name", "tries", "upstream_s", "why",
+        "_chunked_out", "_cluster", "_mirror", "_passed", "_pieces", "_stale_used", "_tried", "_wait", "awaiting",
+        "body_kept", "bytes_in", "bytes_out", "cancelled", "client", "code", "connection", "context", "deadline",
+        "head", "is_over", "origin", "path", "plan", "replayable", "request_done", "response_started", "sent_at",
+        "started", "status", "target", "target_name", "tries", "upstream_s", "why",
     )  # fmt: skip
 
     plan: Plan
@@ -63,6 +63,7 @@ class Ending:
         self.target_name = ""
         self.awaiting = 0
         self._mirror: Mirror | None = None
+        self._cluster: Cluster | None = None
         self.path = head.path
 
     def refuse(self, refusal: Refusal, extra: bytes = b"") -> None:
@@ -149,5 +150,5 @@ class Ending:
         plan.recorder.record(self, now)
         if plan.log:
             self.context.log(self, now)
-        self.context.exchange_over()
+        self.context.in_flight -= 1
         self.client.exchange_over(close=close)

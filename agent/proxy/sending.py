@@ -35,17 +35,18 @@ class Sending(Ending):
             self.replayable = head.method in IDEMPOTENT and not head.upgrade
         if plan.rewrite is not None:
             plan.rewrite.apply(head)
+        self._cluster = plan.cluster if plan.choose is None else plan.choose(head)
+        if self._cluster is None:
+            self.fail("no_route", "there is neither an application nor an upstream for this route")
+            return
         self._try(now)
         if plan.mirror is not None and not self.is_over:
             self._mirror = plan.mirror.begin(self)
 
     def _try(self, now: float) -> None:
         """Send the request to a target: on a pooled connection at once, else as soon as there is one."""
-        plan = self.plan
-        cluster = plan.cluster if plan.choose is None else plan.choose(self.head)
-        if cluster is None:
-            self.fail("no_route", "there is neither an application nor an upstream for this route")
-            return
+        plan, cluster = self.plan, self._cluster
+        assert cluster is not None
         target = cluster.pick(self.head, now, self._tried)
         if target is None:
             self.fail("no_healthy_target", f"upstream {cluster.name}")

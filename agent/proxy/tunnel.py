@@ -40,6 +40,8 @@ class Tunnel:
         if early:
             self._upstream_end.transport.write(early)
         client.resume_all()
+        self._exchange.context.in_flight -= 1
+        self._exchange.context.tunnels += 1
         self.moved()
 
     def moved(self) -> None:
@@ -63,7 +65,10 @@ class Tunnel:
         """One end is gone; when both are, the exchange is over."""
         self._open -= 1
         if self._open == 0:
-            self._exchange.context.wheel.forget(self)
+            context = self._exchange.context
+            context.wheel.forget(self)
+            context.tunnels -= 1
+            context.in_flight += 1  # which the end of the exchange takes off again
             self._exchange.tunnel_closed(self._client_end.bytes, self._upstream_end.bytes)
             self._client_end.owner.connection_lost(None)
             self._upstream_end.owner.connection_lost(None)

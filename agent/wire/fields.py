@@ -17,6 +17,8 @@ REWRITTEN_IN_REQUESTS = frozenset(
         b"host", b"content-length", b"forwarded", b"traceparent", b"tracestate", b"x-forwarded-for",
         b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-server", b"x-forwarded-prefix",
         b"x-real-ip",
+        b"x-original-url",
+        b"x-rewrite-url",
     }
 )  # fmt: skip
 REWRITTEN_IN_RESPONSES = frozenset({b"content-length"})
