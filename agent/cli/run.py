@@ -17,12 +17,16 @@ def add(commands: Commands) -> None:
 
 
 def call(arguments: argparse.Namespace) -> int:
-    """Run; 1 where the configuration is wrong."""
+    """Run; 1 where the configuration is wrong or an address is taken."""
     from agent.app import run  # noqa: PLC0415  everything is below it
     from agent.config.errors import ConfigError, render  # noqa: PLC0415
+    from agent.core.errors import OutriggerError  # noqa: PLC0415
 
+    paint = paint_for(sys.stderr)
     try:
         return run(arguments.config)
     except ConfigError as error:
-        print(render(error.file, error.findings, paint_for(sys.stderr)), file=sys.stderr)
-        return 1
+        print(render(error.file, error.findings, paint), file=sys.stderr)
+    except OutriggerError as error:
+        print(f"{paint('error', 'error')}: {error}", file=sys.stderr)
+    return 1

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from agent.config.check_addresses import check_addresses
+from agent.config.check_numbers import check_numbers
 from agent.config.check_routes import check_routes
 from agent.config.check_time import check_time
 from agent.config.errors import Fault
 from agent.config.names import Names
 from agent.config.root import Config
 
-CHECKS = (check_addresses, check_routes, check_time)
+CHECKS = (check_addresses, check_routes, check_time, check_numbers)
 
 
 def check(config: Config, names: Names) -> Iterator[Fault]:

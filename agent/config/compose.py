@@ -159,7 +159,7 @@ def _explained(error: yaml.MarkedYAMLError, text: str) -> NotYamlError:
     if "mapping values are not allowed" in problem:
         remedy = "Put the value into quotes if it contains `: `, or correct the indentation."
     elif "flow mapping" in (error.context or "") and _UNQUOTED_BRACE.search(line):
-        remedy = 'Braces within braces need quotes, as in {path: "/orders/{id}"}.'
+        remedy = 'Within braces a value with braces needs quotes, as in {path: "/orders/{id}", url: "${URL}"}.'
     else:
         remedy = "Look at this line and the one above: quotes, brackets, indentation."
     context = f"{error.context}: " if error.context else ""

@@ -72,6 +72,8 @@ def _judged(document: Document, expander: Expander) -> Config | None:
             moved = _moved(fault, pruned)
             if fault.severity == "warning" and pruned.removed:
                 continue  # a doubt about half of a configuration is no help
+            if pruned.may_explain(moved.path):
+                continue
             if not pruned.touches(moved.path) and not any(is_related(moved.path, path) for path in known):
                 document.faults.append(moved)
     return config

@@ -53,6 +53,11 @@ class Pruned:
             result = (*result, step)
         return result
 
+    def may_explain(self, path: Path) -> bool:
+        """Whether what is missing at `path` may be there under a wrong name: `upstrem` was taken out beside it."""
+        is_missing = not is_there(self.data, self._current(path))
+        return is_missing and any(removed[:-1] == path[:-1] for removed in self.removed)
+
     def touches(self, path: Path) -> bool:
         """Whether something at, above or below `path` was taken out."""
         return any(is_related(path, removed) for removed in self.removed)
@@ -63,7 +68,7 @@ def cuts(faults: Iterable[Fault], data: Any) -> list[Path]:
     paths = []
     for fault in faults:
         path = fault.path
-        while path and at(data, path[:-1]) is not None and not _is_there(data, path):
+        while path and at(data, path[:-1]) is not None and not is_there(data, path):
             path = path[:-1]
         if path:
             paths.append(path)
@@ -76,7 +81,8 @@ def is_related(one: Path, other: Path) -> bool:
     return one[:length] == other[:length]
 
 
-def _is_there(data: Any, path: Path) -> bool:
+def is_there(data: Any, path: Path) -> bool:
+    """Whether something stands at `path`, be it null."""
     parent, step = at(data, path[:-1]), path[-1]
     return step in parent if isinstance(parent, dict) else isinstance(parent, list)
 

@@ -6,7 +6,10 @@ from typing import Any
 
 from agent.config.errors import MASK, Path, shown
 
-SECRET_WORDS = ("secret", "password", "passwd", "token", "credential", "private_key", "api_key")
+SECRET_WORDS = (
+    "secret", "password", "passwd", "token", "credential", "private_key", "api_key", "apikey", "authorization",
+    "cookie",
+)  # fmt: skip
 """A value under a key with one of these words in it is never shown."""
 
 _NOT_SECRET = ("token_url", "token_header", "token_param", "tokens", "max_token", "token_bytes", "token_bucket")
