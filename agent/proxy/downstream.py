@@ -6,6 +6,8 @@ still comes is thrown away so that the client can read it before the connection 
 """
 
 import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING, cast
 
 from agent.proxy.exchange import Exchange
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _LINGER_S = 2.0
 _LINGER_BYTES = 1048576
 _SKIP_BYTES = 65536
+_RESET = struct.pack("ii", 1, 0)
+"""`SO_LINGER` with no time to linger: closing sends RST instead of FIN."""
 _UPSTREAM, _PIPELINE, _CLIENT = 1, 2, 4
 """Why reading is stopped: the upstream is full, too much is read ahead, or the client doesn't take its answers."""
 
@@ -268,8 +272,10 @@ class Downstream(asyncio.Protocol):
         if self.exchange is None and not self._leaving:
             self.set_deadline(self.context.clock() + self.context.limits.drain_idle_s)
 
-    def abort(self) -> None:
-        """Cut the connection, unsent bytes and all."""
+    def abort(self, *, reset: bool = False) -> None:
+        """Cut the connection, unsent bytes and all. `reset` lets the client see that this is no regular end."""
+        if reset and not self.transport.is_closing():
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
     # --- time and pressure ---------------------------------------------------------------------------------------

@@ -115,9 +115,9 @@ class Ending:
     def _abort(self) -> None:
         """The client can't be given a complete answer: cut it off, so that it can't take the part for the whole."""
         self._drop_connection()
-        client = self.client
+        # A body of HTTP/1.0 ends with the connection: there only a reset tells a cut from the end.
+        self.client.abort(reset=self.head.minor == 0)
         self._finish(self.context.clock(), close=True)
-        client.abort()
 
     def _drop_connection(self, *, reuse: bool = False) -> None:
         connection, self.connection = self.connection, None
