@@ -4,6 +4,8 @@ Hop-by-hop fields (RFC 9110, section 7.6.1) end here; what describes framing is 
 say (identity, forwarding, trace context) is taken from nobody else.
 """
 
+import re
+
 from agent.wire.errors import MalformedError
 
 HOP_BY_HOP = frozenset(
@@ -40,13 +42,30 @@ SINGLETONS = frozenset(
 """Fields that are refused when they come twice: two readers could pick different ones."""
 
 _KNOWN_NAMES = 1024  # spellings remembered; beyond that (a flood of made-up names) each is looked at anew
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE_BYTES = bytes(code for code in range(256) if code == 9 or 0x20 <= code != 0x7F)
+_ENDS = [b"\r\n" * count for count in range(256)]
 
 Rule = tuple[bytes, bool]
 """(lower-case name, whether the field is forwarded)."""
 
 
+def check_block(block: bytes, lines: int) -> None:
+    """Refuse a head that holds more than visible characters, blanks, and exactly `lines` ends of CRLF.
+
+    One pass in C over the whole head: no NUL, no other control character, no bare CR or LF can be in any line after it
+    (RFC 9112, section 2.2; RFC 9110, section 5.5).
+    """
+    ends = block.translate(None, _VALUE_BYTES)
+    if ends != (_ENDS[lines] if lines < 256 else b"\r\n" * lines):
+        raise MalformedError("a control character, or a line that doesn't end in CRLF")
+
+
 class FieldRules:
-    """Field name as spelled → (lower-case name, forwarded?), remembered in a bounded table."""
+    """Field name as spelled → (lower-case name, forwarded?), remembered in a bounded table.
+
+    A spelling is checked against the grammar of a token before it is remembered, so that finding it there is proof.
+    """
 
     __slots__ = ("_dropped", "known")
 
@@ -54,28 +73,25 @@ class FieldRules:
         self._dropped = dropped
         self.known: dict[bytes, Rule] = {}
 
-    def learn(self, name: bytes) -> Rule:
-        """Classify a spelling that isn't in `known`."""
-        lower = name.lower()
-        rule = (lower, lower not in self._dropped and not lower.startswith(OURS))
-        if len(self.known) < _KNOWN_NAMES:
-            self.known[name] = rule
-        return rule
+    def read(self, line: bytes) -> tuple[bytes, bytes, Rule]:
+        """Name as spelled, value and rule of a line whose name isn't known yet, or that has no blank after its colon.
+
+        Raises MalformedError for a line without a colon, with a blank before it, or that continues another (obs-fold).
+        """
+        name, colon, value = line.partition(b":")
+        rule = self.known.get(name) if colon else None
+        if rule is None:
+            if not colon or not _TOKEN.fullmatch(name):
+                raise MalformedError(f"the header line {line[:40]!r} doesn't begin with a name and a colon")
+            lower = name.lower()
+            rule = (lower, lower not in self._dropped and not lower.startswith(OURS))
+            if len(self.known) < _KNOWN_NAMES:
+                self.known[name] = rule
+        return name, value, rule
 
 
 REQUEST_RULES = FieldRules(HOP_BY_HOP | REWRITTEN_IN_REQUESTS)
 RESPONSE_RULES = FieldRules(HOP_BY_HOP | REWRITTEN_IN_RESPONSES)
-
-
-def split_field_lines(block: bytes) -> list[tuple[bytes, bytes]]:
-    """Fields of a header block that the parser has already accepted (no folding, only CRLF), duplicates kept."""
-    pairs = []
-    for line in block.split(b"\r\n"):
-        name, colon, value = line.partition(b":")
-        if not colon:
-            raise MalformedError(f"a header line without a colon: {line[:40]!r}")
-        pairs.append((name, value.strip(b" \t")))
-    return pairs
 
 
 def join_repeated(lower: bytes, first: bytes, second: bytes) -> bytes:

@@ -1,34 +1,33 @@
-"""Bytes to request heads: llhttp tokenises strictly, this module gives the head its one meaning or refuses it.
+"""Bytes to request heads: a head has exactly one meaning, or it is refused.
 
 The parser sees heads only. Bodies are read by `agent.wire.h1_body`, which knows exactly where they end: so pipelined
 requests stay bytes until their turn, and nothing that follows a message is ever looked at early.
 
-llhttp (strict, httptools 0.9) refuses: both framing headers, repeated, signed or listed lengths, bare LF or CR, folded
-lines, NUL and control characters, space before a colon, empty names, unknown or lower-case methods. It lets pass, so it
-is refused here: any transfer coding but `chunked` alone, `chunked` in HTTP/1.0, no Host or two, other versions, more
-than one space in the request line, an Expect that isn't 100-continue.
+One pass in C proves that a head has no control characters and ends each line in CRLF; each field's name is proved a
+token once and remembered. That is as strict as llhttp and costs half of it (docs/decisions/005); tests compare the two.
+Refused besides: both framing headers, lengths that are repeated, listed or signed, any transfer coding but `chunked`
+alone, `chunked` in HTTP/1.0, no Host or two, other versions, unregistered methods, more than one space in the request
+line, folded lines, an Expect that isn't 100-continue.
 """
 
 import re
 from typing import NamedTuple
 
-import httptools
-
 from agent.wire.errors import MalformedError
-from agent.wire.fields import (
-    OURS,
-    REQUEST_RULES,
-    UNNAMEABLE,
-    connection_options,
-    join_repeated,
-    split_field_lines,
-)
+from agent.wire.fields import OURS, REQUEST_RULES, UNNAMEABLE, check_block, connection_options, join_repeated
 from agent.wire.head import RequestHead
 from agent.wire.path import AmbiguousPathError, BadTargetError, normalise, split_authority, split_target
 
 END = b"\r\n\r\n"
 _MINOR = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
-_NOT_FORWARDED = frozenset({b"CONNECT", b"TRACE"})
+_NEVER_FORWARDED = frozenset({b"CONNECT", b"TRACE"})
+METHODS = frozenset(
+    b"GET HEAD POST PUT PATCH DELETE OPTIONS QUERY ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK "
+    b"MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE M-SEARCH NOTIFY ORDERPATCH PROPFIND PROPPATCH "
+    b"PURGE REBIND REPORT SEARCH SUBSCRIBE UNBIND UNCHECKOUT UNLINK UNLOCK UNSUBSCRIBE UPDATE UPDATEREDIRECTREF "
+    b"VERSION-CONTROL".split()
+)
+"""Those registered with IANA that may be forwarded, and three of long use (PURGE, SUBSCRIBE, NOTIFY)."""
 _KNOWN_HOSTS = 256
 _BAD_START = re.compile(rb"[^A-Z]|[A-Z]{1,20}[^A-Z\- ]|[A-Z-]{21}")
 
@@ -50,47 +49,26 @@ def early_refusal(data: bytes) -> str | None:
 
 
 class RequestParser:
-    """Parses one request head after another on one connection."""
+    """Parses one request head after another on one connection. Keeps no bytes: only what hosts it has seen."""
 
-    __slots__ = ("_feed", "_fields", "_hosts", "_limits", "_verbatim", "on_header")
+    __slots__ = ("_hosts", "_limits", "_verbatim")
 
     def __init__(self, limits: HeadLimits, *, verbatim_paths: bool = False) -> None:
         """`verbatim_paths`: leave the path as it came, for the outbound side where no rule is matched on it."""
         self._limits = limits
         self._verbatim = verbatim_paths
-        self._hosts: dict[bytes, bytes] = {}
-        self._fields: dict[bytes, bytes] = {}
-        # The dict's own method is llhttp's callback: no Python frame per field (measured: 0.15 µs less each).
-        # Repeated names show as a wrong line count afterwards and take the slow way.
-        self.on_header = self._fields.__setitem__
-        self._renew()
-
-    def _renew(self) -> None:
-        self._fields.clear()
-        self._feed = httptools.HttpRequestParser(self).feed_data
+        self._hosts: dict[bytes, bytes] = {b"": b""}
 
     def parse(self, data: bytes) -> tuple[RequestHead, int] | None:
         """Read one head from the front of `data`: (head, its length), or None where it isn't complete yet.
 
-        Raises MalformedError. The parser may be used on after a head, not after an error.
+        Raises MalformedError.
         """
         if data.endswith(END) and len(data) <= self._limits.bytes:
-            try:
-                self._feed(data)
-            except (
-                httptools.HttpParserError,
-                httptools.HttpParserUpgrade,
-            ):  # perhaps in what follows the first head: look closer
-                self._renew()
-            else:
-                # Equal counts prove: one head, no body, no second request, no repeated field.
-                if data.count(b"\n") == len(self._fields) + 2:
-                    return self._head(data, data.find(b"\r\n"), self._fields), len(data)
-                self._renew()
-        return self._parse_front(data)
-
-    def _parse_front(self, data: bytes) -> tuple[RequestHead, int] | None:
-        """The slow way: find where the head ends, and show llhttp nothing of what follows."""
+            lines = data.split(b"\r\n")
+            if lines.index(b"") == len(lines) - 2:  # the one empty line is the last: nothing follows the head
+                check_block(data, len(lines) - 1)
+                return self._head(lines), len(data)
         end = data.find(END)
         if end < 0 or end + 4 > self._limits.bytes:
             if len(data) > self._limits.bytes:
@@ -98,80 +76,59 @@ class RequestParser:
             if (why := early_refusal(data)) is not None:
                 raise MalformedError(why)
             return None
-        self._tokenise(data[: end + 4])
-        eol = data.find(b"\r\n")
-        fields = self._fields
-        lines = None
-        if data.count(b"\n", 0, end + 4) != len(fields) + 2:
-            lines = split_field_lines(data[eol + 2 : end])
-        head = self._head(data, eol, fields, lines)
-        if head.content_length or head.upgrade:
-            self._renew()  # llhttp waits for the body that it won't see
-        return head, end + 4
+        block = data[: end + 4]
+        lines = block.split(b"\r\n")
+        check_block(block, len(lines) - 1)
+        return self._head(lines), end + 4
 
     def _oversize(self, data: bytes) -> str:
         return "head_too_large" if b"\r\n" in data[: self._limits.bytes] else "target_too_long"
 
-    def _tokenise(self, head: bytes) -> None:
-        try:
-            self._feed(head)
-        except httptools.HttpParserUpgrade:
-            fields = dict(self._fields)
-            self._renew()
-            self._fields.update(fields)
-        except httptools.HttpParserError as error:
-            raise MalformedError(str(error)) from None
-
-    def _head(
-        self, data: bytes, eol: int, raw: dict[bytes, bytes], pairs: list[tuple[bytes, bytes]] | None = None
-    ) -> RequestHead:
+    def _head(self, lines: list[bytes]) -> RequestHead:
+        """The head of these lines, of which the last two are the empty ones of its end."""
         head = RequestHead()
         try:
-            head.method, target, version = data[:eol].split(b" ")
+            head.method, target, version = lines[0].split(b" ")
             head.minor = _MINOR[version]
         except (ValueError, KeyError):
             raise MalformedError("the request line isn't `METHOD SP TARGET SP HTTP/1.1`") from None
-        head.target = target
-        fields: dict[bytes, bytes] = {}
-        lines: list[bytes] = []
-        keep = lines.append
-        known = REQUEST_RULES.known
-        for name, value in pairs or raw.items():
-            lower, forwarded = known.get(name) or REQUEST_RULES.learn(name)
-            value = value.strip()  # noqa: PLW2901  llhttp leaves trailing white space
-            if lower in fields:
-                fields[lower] = join_repeated(lower, fields[lower], value)
-            else:
-                fields[lower] = value
-            if forwarded:
-                keep(name + b": " + value)
-        if len(pairs or raw) > self._limits.fields:
+        if head.method not in METHODS:
+            raise _unknown_method(head.method)
+        count = len(lines) - 3
+        if count > self._limits.fields:
             raise MalformedError(f"more than {self._limits.fields} header fields", "head_too_large")
-        raw.clear()
+        fields: dict[bytes, bytes] = {}
+        kept: list[bytes] = []
+        known = REQUEST_RULES.known
+        for line in lines[1:-2]:
+            name, colon, raw = line.partition(b": ")
+            rule = known.get(name)
+            if rule is None or not colon:
+                name, raw, rule = REQUEST_RULES.read(line)
+            lower, forwarded = rule
+            value = raw.strip()
+            fields[lower] = value
+            if forwarded:
+                kept.append(line if value is raw else name + b": " + value)
+        if len(fields) != count:
+            fields = _joined(lines[1:-2])
+        head.target = target
         head.fields = fields
-        head.lines = lines
-        self._meaning(head, target)
-        return head
-
-    def _meaning(self, head: RequestHead, target: bytes) -> None:
-        fields = head.fields
+        head.lines = kept
         head.identity = head.trace = None
         head.request_extra = head.response_extra = head.upgrade = b""
         head.shadow = head.route = ""
         head.chunked = head.expect_continue = False
         head.content_length = 0
-        if head.method in _NOT_FORWARDED:
-            raise MalformedError(f"{head.method.decode()} is never forwarded", "method_not_supported")
-        self._read_target(head, target)
         head.keep_alive = head.minor == 1
+        self._read_target(head, target)
         if b"content-length" in fields or b"transfer-encoding" in fields:
             _read_framing(head)
         if b"connection" in fields:
             _read_connection(head)
         if b"expect" in fields:
-            if fields[b"expect"].lower() != b"100-continue":
-                raise MalformedError("Expect asks for something other than 100-continue")
-            head.expect_continue = head.minor == 1
+            _read_expect(head)
+        return head
 
     def _read_target(self, head: RequestHead, target: bytes) -> None:
         host = head.fields.get(b"host")
@@ -179,7 +136,10 @@ class RequestParser:
             if head.minor == 1:
                 raise MalformedError("no Host", "bad_host")
             host = b""
-        head.host = self._hosts.get(host) or self._learn_host(host)
+        name = self._hosts.get(host)
+        head.host = self._learn_host(host) if name is None else name
+        if not target.isascii():
+            raise MalformedError("the target holds bytes beyond ASCII", "bad_path")
         try:
             if target[:1] == b"/":
                 path, _, head.query = target.partition(b"?")
@@ -194,8 +154,6 @@ class RequestParser:
             raise MalformedError(str(error), "bad_path") from None
 
     def _learn_host(self, host: bytes) -> bytes:
-        if not host:
-            return b""
         try:
             name = split_authority(host)[0]
         except BadTargetError as error:
@@ -203,6 +161,28 @@ class RequestParser:
         if len(self._hosts) < _KNOWN_HOSTS:
             self._hosts[host] = name
         return name
+
+
+def _unknown_method(method: bytes) -> MalformedError:
+    if method in _NEVER_FORWARDED:
+        return MalformedError(f"{method.decode()} is never forwarded", "method_not_supported")
+    return MalformedError(f"{method[:20]!r} is no registered method")
+
+
+def _joined(lines: list[bytes]) -> dict[bytes, bytes]:
+    """The fields of lines of which some have the same name."""
+    fields: dict[bytes, bytes] = {}
+    for line in lines:
+        _, value, (lower, _) = REQUEST_RULES.read(line)
+        value = value.strip()
+        fields[lower] = join_repeated(lower, fields[lower], value) if lower in fields else value
+    return fields
+
+
+def _read_expect(head: RequestHead) -> None:
+    if head.fields[b"expect"].lower() != b"100-continue":
+        raise MalformedError("Expect asks for something other than 100-continue")
+    head.expect_continue = head.minor == 1
 
 
 def _read_framing(head: RequestHead) -> None:

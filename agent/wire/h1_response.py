@@ -1,9 +1,7 @@
 """Bytes to response heads: as strict as for requests, since applications and upstreams can be hostile too."""
 
-import httptools
-
 from agent.wire.errors import MalformedError
-from agent.wire.fields import RESPONSE_RULES, connection_options, split_field_lines
+from agent.wire.fields import RESPONSE_RULES, check_block, connection_options
 from agent.wire.h1_request import END
 from agent.wire.head import ResponseHead
 
@@ -15,24 +13,17 @@ _SINGLE = frozenset({b"content-length", b"transfer-encoding", b"location", b"con
 
 
 class ResponseParser:
-    """Parses one response head after another on one connection."""
+    """Parses one response head after another; keeps nothing between them."""
 
-    __slots__ = ("_complete", "_feed", "_fields", "_max_bytes", "on_header", "on_message_complete")
+    __slots__ = ("_max_bytes",)
 
     def __init__(self, max_bytes: int = 65536) -> None:
         self._max_bytes = max_bytes
-        self._fields: dict[bytes, bytes] = {}
-        self.on_header = self._fields.__setitem__
-        self._feed = httptools.HttpResponseParser(self).feed_data
-
-    def _renew(self) -> None:
-        self._fields.clear()
-        self._feed = httptools.HttpResponseParser(self).feed_data
 
     def parse(self, data: bytes, *, to_head: bool) -> tuple[ResponseHead, int] | None:
         """Read one head from the front of `data`: (head, its length), or None where it isn't complete yet.
 
-        `to_head`: the request was HEAD, so no body follows. Raises MalformedError; the parser is not to be used after.
+        `to_head`: the request was HEAD, so no body follows. Raises MalformedError.
         """
         end = data.find(END)
         if end < 0 or end > self._max_bytes:
@@ -41,56 +32,65 @@ class ResponseParser:
             if not data.startswith(b"HTTP/1."[: len(data)]):
                 raise MalformedError("the answer doesn't begin with HTTP/1.", "upstream_garbage")
             return None
+        block = data[: end + 4]
+        lines = block.split(b"\r\n")
         try:
-            self._feed(data[: end + 4])
-        except httptools.HttpParserUpgrade:
-            pass
-        except httptools.HttpParserError as error:
-            raise MalformedError(str(error), "upstream_garbage") from None
-        head = self._head(data, end)
-        if head.content_length or to_head or head.status < 200:
-            self._renew()  # llhttp waits for a body that it won't see, or won't come
+            check_block(block, len(lines) - 1)
+            head = _read_head(lines)
+        except MalformedError as error:
+            error.code = "upstream_garbage"
+            raise
         if to_head or head.status in _BODILESS:
             head.chunked = False
         return head, end + 4
 
-    def _head(self, data: bytes, end: int) -> ResponseHead:
-        head = ResponseHead()
-        eol = data.find(b"\r\n")
-        version, _, rest = data[:eol].partition(b" ")
-        if version not in (b"HTTP/1.1", b"HTTP/1.0") or not rest[:3].isdigit() or rest[3:4] not in (b" ", b""):
-            raise MalformedError("no HTTP/1.1 status line", "upstream_garbage")
-        head.minor = 1 if version == b"HTTP/1.1" else 0
-        head.status, head.reason = int(rest[:3]), rest[4:]
-        if not 100 <= head.status <= 599:
-            raise MalformedError(f"status {head.status}", "upstream_garbage")
-        raw = self._fields
-        pairs = None
-        if data.count(b"\n", 0, end + 4) != len(raw) + 2:
-            pairs = split_field_lines(data[eol + 2 : end])
-        _read_fields(head, raw, pairs)
-        raw.clear()
-        _read_framing(head)
-        return head
 
-
-def _read_fields(head: ResponseHead, raw: dict[bytes, bytes], pairs: list[tuple[bytes, bytes]] | None) -> None:
+def _read_head(lines: list[bytes]) -> ResponseHead:
+    head = ResponseHead()
+    line = lines[0]
+    version, code, sep = line[:9], line[9:12], line[12:13]
+    if version == b"HTTP/1.1 ":
+        head.minor = 1
+    elif version == b"HTTP/1.0 ":
+        head.minor = 0
+    else:
+        raise MalformedError("no HTTP/1.1 status line")
+    if not code.isdigit() or sep not in (b" ", b"") or not 100 <= int(code) <= 599:
+        raise MalformedError(f"the status line {line[:40]!r}")
+    head.status, head.reason = int(code), line[13:]
     fields: dict[bytes, bytes] = {}
-    lines: list[bytes] = []
-    keep = lines.append
+    kept: list[bytes] = []
     known = RESPONSE_RULES.known
-    for name, value in pairs or raw.items():
-        lower, forwarded = known.get(name) or RESPONSE_RULES.learn(name)
-        if lower in fields and lower != b"set-cookie":
-            if lower in _SINGLE and fields[lower] != value.strip():
-                raise MalformedError(f"{lower.decode()} came twice and differs", "upstream_garbage")
-            fields[lower] = fields[lower] + b", " + value.strip() if lower not in _SINGLE else fields[lower]
-        else:
-            fields[lower] = value.strip()
+    for line in lines[1:-2]:
+        name, colon, raw = line.partition(b": ")
+        rule = known.get(name)
+        if rule is None or not colon:
+            name, raw, rule = RESPONSE_RULES.read(line)
+        lower, forwarded = rule
+        value = raw.strip()
+        fields[lower] = value
         if forwarded:
-            keep(name + b": " + value)
-    head.fields = fields
-    head.lines = lines
+            kept.append(line if value is raw else name + b": " + value)
+    head.fields = fields if len(fields) == len(lines) - 3 else _joined(lines[1:-2])
+    head.lines = kept
+    _read_framing(head)
+    return head
+
+
+def _joined(lines: list[bytes]) -> dict[bytes, bytes]:
+    """The fields of lines of which some have the same name; `set-cookie` can't be joined, so its last one counts."""
+    fields: dict[bytes, bytes] = {}
+    for line in lines:
+        _, value, (lower, _) = RESPONSE_RULES.read(line)
+        value = value.strip()
+        before = fields.get(lower)
+        if before is None or lower == b"set-cookie":
+            fields[lower] = value
+        elif lower in _SINGLE:
+            raise MalformedError(f"{lower.decode()} came twice")
+        else:
+            fields[lower] = before + b", " + value
+    return fields
 
 
 def _read_framing(head: ResponseHead) -> None:
@@ -119,6 +119,9 @@ def _read_framing(head: ResponseHead) -> None:
 
 
 def _read_connection(head: ResponseHead, connection: bytes) -> None:
+    if connection == b"keep-alive":
+        head.keep_alive = True
+        return
     options = connection_options(connection)
     head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
     for option in options:
