@@ -318,7 +318,7 @@ class Terminal(io.StringIO):
 
 
 def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     assert paint_for(Terminal())("error", "error") == "\x1b[31;1merror\x1b[0m"
     assert paint_for(Terminal())("x", "unknown role") == "x"
