@@ -77,7 +77,7 @@ class Tunnel:
 class TunnelEnd(asyncio.Protocol):
     """One side: what it receives, the other side sends."""
 
-    __slots__ = ("_tunnel", "bytes", "other", "owner", "transport")
+    __slots__ = ("_tunnel", "bytes", "has_ended", "other", "owner", "transport")
 
     other: "TunnelEnd"
     owner: asyncio.Protocol
@@ -86,6 +86,7 @@ class TunnelEnd(asyncio.Protocol):
     def __init__(self, tunnel: Tunnel, transport: asyncio.Transport) -> None:
         self._tunnel = tunnel
         self.transport = transport
+        self.has_ended = False
         self.bytes = 0
 
     def data_received(self, data: bytes) -> None:
@@ -95,7 +96,10 @@ class TunnelEnd(asyncio.Protocol):
         self._tunnel.moved()
 
     def eof_received(self) -> bool:
-        """Called by the event loop: pass the half-close on, and stay open for the other direction."""
+        """Called by the event loop: pass the half-close on, and stay open for the other direction while it lasts."""
+        self.has_ended = True
+        if self.other.has_ended:
+            return False
         if self.other.transport.can_write_eof() and not self.other.transport.is_closing():
             self.other.transport.write_eof()
             return True
