@@ -51,6 +51,11 @@ class Issuer(TokenIssuer):
         if isinstance(self.keys, FetchedKeys):
             await self.keys.stop()
 
+    def forget(self) -> None:
+        """Drop its gauges: for an issuer that a reload has removed."""
+        if isinstance(self.keys, FetchedKeys):
+            self.keys.forget()
+
 
 def open_issuer(
     name: str, settings: IssuerSettings, *, registry: Registry, fetch: Fetch = fetch, tools: Tools = DEFAULT_TOOLS

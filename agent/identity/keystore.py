@@ -69,9 +69,9 @@ class FetchedKeys(KeySource):
     """Keys that a `Source` brings, refreshed in the background between `start` and `stop`."""
 
     __slots__ = (
-        "_absent", "_clock", "_failures", "_fetches", "_flight", "_is_stale", "_keys", "_known", "_last_text",
-        "_loaded_at", "_name", "_next_at", "_not_before", "_pause", "_refetches", "_rng", "_settings", "_source",
-        "_task", "generation",
+        "_absent", "_clock", "_failures", "_fetches", "_flight", "_gauges", "_is_stale", "_keys", "_known",
+        "_last_text", "_loaded_at", "_name", "_next_at", "_not_before", "_pause", "_refetches", "_rng", "_settings",
+        "_source", "_task", "generation",
     )  # fmt: skip
 
     def __init__(self, name: str, settings: IssuerSettings, source: Source, registry: Registry, tools: Tools) -> None:
@@ -99,15 +99,21 @@ class FetchedKeys(KeySource):
         self._refetches = registry.counter(
             "outrigger_jwks_refetches_total", "Fetches of keys that a token caused.", ("issuer", "reason")
         )
-        registry.gauge(
+        age = registry.gauge(
             "outrigger_jwks_age_seconds",
             "Seconds since an issuer's keys were last read with success, or since the start where they never were.",
             ("issuer",),
             combine="max",
-        ).watch(lambda: self._clock() - self._loaded_at, self._name)
-        registry.gauge("outrigger_jwks_keys", "Usable keys of an issuer.", ("issuer",), combine="max").watch(
-            lambda: self._keys.usable if self._keys is not None and self.available else 0, self._name
         )
+        age.watch(lambda: self._clock() - self._loaded_at, self._name)
+        usable = registry.gauge("outrigger_jwks_keys", "Usable keys of an issuer.", ("issuer",), combine="max")
+        usable.watch(lambda: self._keys.usable if self._keys is not None and self.available else 0, self._name)
+        self._gauges = (age, usable)
+
+    def forget(self) -> None:
+        """Drop the gauges of an issuer that is configured no more: its age would rise for ever."""
+        for gauge in self._gauges:
+            gauge.forget(self._name)
 
     @property
     def available(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Protocol
 from agent.core.clock import Clock
 from agent.drivers.fetch import Fetched, FetchError
 from agent.identity.jwk import KeySet, KeySetError, read_key_set
-from agent.identity.settings import IssuerSettings, check_url, is_loopback
+from agent.identity.settings import IssuerSettings, check_url
 from agent.wire.jws import JwsError, read_object
 
 MAX_DOCUMENT_BYTES = 524_288
@@ -156,13 +156,12 @@ class DiscoverySource(Source):
             raise SourceError("garbage", f"{self._url}: jwks_uri: {error}") from None
         if parts.scheme == "https":
             return
-        same_origin = (own.scheme, own.hostname, own.port) == (parts.scheme, parts.hostname, parts.port)
-        trusted = is_loopback(parts.hostname or "") or self._settings.jwks.allow_plain_http
-        if not (same_origin and trusted):
+        # The settings have seen to it that an issuer on plain HTTP is this machine, or trusted on purpose.
+        if (own.scheme, own.hostname, own.port) != (parts.scheme, parts.hostname, parts.port):
             raise SourceError(
                 "insecure",
-                f"{self._url} points to keys at {ascii(uri)[:200]}: they are only fetched over https, or from the "
-                "issuer's own address where that is plain HTTP on this machine or allowed by jwks.allow_plain_http",
+                f"{self._url} points to keys at {ascii(uri)[:200]}: over plain HTTP they are only fetched from the "
+                "issuer's own address; let the provider publish https, or set jwks.url",
             )
 
 

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from agent.identity.jwk import KeySetError, key_set, read_key_set
 from agent.identity.keystore import lost
+from agent.identity.signatures import EcKey, EdKey, RsaKey
 from tests.kit.tokens import b64, jwk, jwks, number, private_key, sign
 
 ALL = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -34,6 +35,29 @@ def test_keys_of_another_implementation_are_read(alg: str) -> None:
     made = pyjwt.get_algorithm_by_name(alg).to_jwk(private_key(alg).public_key())
     found = read_key_set(jwks(json.loads(made) | {"kid": "k1"}), [alg])
     assert found.keys["k1", alg].verify(b"data", sign(b"data", alg, private_key(alg)))
+
+
+class Credulous:
+    """A library's key that accepts every signature."""
+
+    def __init__(self, key_size: int) -> None:
+        self.key_size = key_size
+        self.curve = self
+
+    def verify(self, *_: object) -> None:
+        """Accept."""
+
+
+def test_forms_of_signatures_are_checked_whatever_the_library_accepts() -> None:
+    """CVE-2022-21449: a library took zeros for a signature of everything."""
+    key: Any = Credulous(256)
+    one = b"\x00" * 31 + b"\x01"
+    ec, ed, rsa_key = EcKey(key, "ES256"), EdKey(key), RsaKey(Credulous(2048), "RS256")  # type: ignore[arg-type]
+    assert ec.verify(b"", one + one)
+    for bad in (bytes(64), bytes(32) + one, one + bytes(32), one, one + one + b"\x00", one + one[:-1], b""):
+        assert not ec.verify(b"", bad)
+    assert (ed.verify(b"", bytes(64)), ed.verify(b"", bytes(63)), ed.verify(b"", bytes(65))) == (True, False, False)
+    assert [rsa_key.verify(b"", bytes(size)) for size in (255, 256, 257, 0)] == [False, True, False, False]
 
 
 def test_a_key_without_alg_serves_what_is_pinned_and_fits() -> None:
