@@ -55,7 +55,8 @@ class DataPath:
         issuers = self._issuers(config, old)
         tables = self._compile(config, clusters, issuers, old)
         self.generation = Generation(config, tables, clusters, issuers)
-        self.inbound.use(tables.routes, tables.default, tables.ambiguous, tables.trust)
+        owned = frozenset(name.encode() for one in config.issuers.values() for name in one.claim_headers)
+        self.inbound.use(tables.routes, tables.default, tables.ambiguous, tables.trust, owned)
         self.outbound.use(tables.upstreams, tables.hosts, tables.unknown)
         self.context.sample_ratio = config.telemetry.traces.sample_ratio
         self.context.trust_sampled = config.telemetry.traces.trust_incoming

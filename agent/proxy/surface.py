@@ -8,6 +8,7 @@ from agent.proxy.context import Context
 from agent.proxy.plan import Plan
 from agent.traffic.routes import RouteTable
 from agent.wire.errors import MalformedError
+from agent.wire.fields import HOP_BY_HOP, REWRITTEN_IN_REQUESTS, FieldRules
 from agent.wire.forwarded import Trust
 from agent.wire.h1_request import HeadLimits, RequestParser
 from agent.wire.head import RequestHead
@@ -30,6 +31,7 @@ class Surface(ABC):
         self._scheme = scheme
         limits = context.limits
         self._head_limits = HeadLimits(limits.head_bytes, limits.head_fields)
+        self.rules = FieldRules(HOP_BY_HOP | REWRITTEN_IN_REQUESTS)
 
     @abstractmethod
     def parser(self) -> RequestParser:
@@ -62,11 +64,20 @@ class InboundSurface(Surface):
     _ambiguous: Plan
     _trust: Trust
 
-    def use(self, table: RouteTable[Plan], default: Plan, ambiguous: Plan, trust: Trust) -> None:
+    def use(
+        self,
+        table: RouteTable[Plan],
+        default: Plan,
+        ambiguous: Plan,
+        trust: Trust,
+        owned: frozenset[bytes] = frozenset(),
+    ) -> None:
         """Take a new configuration: requests that have begun go on under the old one.
 
-        `ambiguous` refuses what could be led to two routes.
+        `ambiguous` refuses what could be led to two routes. `owned` are the (lower-case) headers in which tokens'
+        claims are told to the application: what clients send under these names is dropped, on every route.
         """
+        self.rules.own(owned)
         self._match = table.match
         self._default = default
         self._ambiguous = ambiguous
@@ -74,7 +85,7 @@ class InboundSurface(Surface):
 
     def parser(self) -> RequestParser:
         """See `Surface.parser`."""
-        return RequestParser(self._head_limits)
+        return RequestParser(self._head_limits, rules=self.rules)
 
     def route(self, head: RequestHead) -> Plan:
         """See `Surface.route`."""
@@ -113,7 +124,7 @@ class OutboundSurface(Surface):
 
     def parser(self) -> RequestParser:
         """See `Surface.parser`. Paths belong to the callee here: no rule is matched on them, so they stay verbatim."""
-        return RequestParser(self._head_limits, verbatim_paths=True)
+        return RequestParser(self._head_limits, verbatim_paths=True, rules=self.rules)
 
     def route(self, head: RequestHead) -> Plan:
         """See `Surface.route`."""

@@ -42,7 +42,10 @@ SINGLETONS = frozenset(
 """Fields that are refused when they come twice: two readers could pick different ones."""
 
 _KNOWN_NAMES = 1024  # spellings remembered; beyond that (a flood of made-up names) each is looked at anew
+_KNOWN_NAME_BYTES = 64
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_ALIASES = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
+"""CGI, WSGI and PHP applications read ``X_Real_IP``, and some ``X.Real.IP``, as ``X-Real-IP``: one variable for all."""
 _VALUE_BYTES = bytes(code for code in range(256) if code == 9 or 0x20 <= code != 0x7F)
 _ENDS = [b"\r\n" * count for count in range(256)]
 
@@ -65,13 +68,27 @@ class FieldRules:
     """Field name as spelled → (lower-case name, forwarded?), remembered in a bounded table.
 
     A spelling is checked against the grammar of a token before it is remembered, so that finding it there is proof.
+    What an application could take for a dropped field, or for one that may come only once, is dropped as well.
     """
 
-    __slots__ = ("_dropped", "known")
+    __slots__ = ("_dropped", "_owned", "known")
 
     def __init__(self, dropped: frozenset[bytes]) -> None:
         self._dropped = dropped
+        self._owned: frozenset[bytes] = frozenset()
         self.known: dict[bytes, Rule] = {}
+
+    def own(self, names: frozenset[bytes]) -> None:
+        """Drop these (lower-case) names too: those in which the sidecar itself tells the application who is calling."""
+        self._owned = names
+        self.known.clear()
+
+    def forwards(self, name: bytes) -> bool:
+        """Whether a field of this lower-case name goes on."""
+        plain = name.translate(_ALIASES)
+        if plain in self._dropped or plain in self._owned or plain.startswith(OURS):
+            return False
+        return plain == name or plain not in SINGLETONS
 
     def read(self, line: bytes) -> tuple[bytes, bytes, Rule]:
         """Name as spelled, value and rule of a line whose name isn't known yet, or that has no blank after its colon.
@@ -84,8 +101,8 @@ class FieldRules:
             if not colon or not _TOKEN.fullmatch(name):
                 raise MalformedError(f"the header line {line[:40]!r} doesn't begin with a name and a colon")
             lower = name.lower()
-            rule = (lower, lower not in self._dropped and not lower.startswith(OURS))
-            if len(self.known) < _KNOWN_NAMES:
+            rule = (lower, self.forwards(lower))
+            if len(self.known) < _KNOWN_NAMES and len(name) <= _KNOWN_NAME_BYTES:
                 self.known[name] = rule
         return name, value, rule
 
@@ -101,6 +118,16 @@ def join_repeated(lower: bytes, first: bytes, second: bytes) -> bytes:
     return first + (b"; " if lower == b"cookie" else b", ") + second
 
 
-def connection_options(value: bytes) -> list[bytes]:
+def connection_options(value: bytes) -> set[bytes]:
     """Lower-case tokens of a Connection field (RFC 9110, section 7.6.1)."""
-    return [token for part in value.lower().split(b",") if (token := part.strip(b" \t"))]
+    return {token for part in value.lower().split(b",") if (token := part.strip(b" \t"))}
+
+
+def without(lines: list[bytes], fields: dict[bytes, bytes], options: set[bytes]) -> list[bytes]:
+    """Take what `Connection` names out of `fields`, and return the lines that go on without it."""
+    named = options.intersection(fields)
+    if not named:
+        return lines
+    for name in named:
+        del fields[name]
+    return [line for line in lines if line[: line.index(b":")].lower() not in named]

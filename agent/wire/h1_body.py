@@ -9,9 +9,13 @@ import re
 from agent.wire.errors import MalformedError
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
-_TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+_TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t\x20-\x7e\x80-\xff]*")
 _LINE_BYTES = 1024  # a chunk-size line with its extension, or one trailer field
 _TRAILER_BYTES = 8192
+_TRAILER_FIELDS = 64
+_OVERHEAD_BYTES = 16384
+"""Framing that may come beyond 16 bytes a chunk and twice its data: made of extensions, it would cost us and carry
+nothing (CVE-2023-39326)."""
 _TRAILER_REFUSED = frozenset(
     {b"transfer-encoding", b"content-length", b"host", b"trailer", b"te", b"connection", b"authorization"}
     | {b"cookie", b"set-cookie", b"content-encoding", b"content-type", b"content-range", b"expect", b"upgrade"}
@@ -61,7 +65,7 @@ class UntilCloseBody:
 class ChunkedBody:
     """A chunked body (RFC 9112, section 7.1), read strictly; chunk extensions are dropped, trailers are kept apart."""
 
-    __slots__ = ("_left", "_line", "_pending", "done", "rest", "trailers")
+    __slots__ = ("_left", "_line", "_overhead", "_pending", "_trailer_bytes", "done", "rest", "trailers")
 
     def __init__(self) -> None:
         self.done = False
@@ -69,6 +73,7 @@ class ChunkedBody:
         self.trailers: list[bytes] = []
         """Trailer fields, each ``name: value``, complete once the body is done."""
         self._pending = b""
+        self._overhead = self._trailer_bytes = 0
         self._left = 0  # bytes of the current chunk still to come; -1: its closing CRLF is due
         self._line = self._size_line
 
@@ -118,8 +123,11 @@ class ChunkedBody:
         match = _SIZE_LINE.fullmatch(line)
         if match is None:
             raise MalformedError(f"the chunk size {line[:40]!r} is no hexadecimal number")
-        self._left = int(match[1], 16)
-        if self._left == 0:
+        self._left = size = int(match[1], 16)
+        self._overhead = max(0, self._overhead + len(line) - 16 - 2 * size)
+        if self._overhead > _OVERHEAD_BYTES:
+            raise MalformedError("chunks that are mostly extensions")
+        if size == 0:
             self._line = self._trailer_line
 
     def _trailer_line(self, line: bytes) -> None:
@@ -130,8 +138,9 @@ class ChunkedBody:
         if match is None or match[1].lower() in _TRAILER_REFUSED:
             raise MalformedError(f"the trailer field {line[:40]!r} is malformed or not allowed in a trailer")
         self.trailers.append(line)
-        if sum(map(len, self.trailers)) > _TRAILER_BYTES:
-            raise MalformedError(f"more than {_TRAILER_BYTES} bytes of trailers")
+        self._trailer_bytes += len(line)
+        if self._trailer_bytes > _TRAILER_BYTES or len(self.trailers) > _TRAILER_FIELDS:
+            raise MalformedError(f"more than {_TRAILER_BYTES} bytes or {_TRAILER_FIELDS} fields of trailers")
 
 
 Body = FixedBody | ChunkedBody | UntilCloseBody

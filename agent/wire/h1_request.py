@@ -14,7 +14,16 @@ import re
 from typing import NamedTuple
 
 from agent.wire.errors import MalformedError
-from agent.wire.fields import OURS, REQUEST_RULES, UNNAMEABLE, check_block, connection_options, join_repeated
+from agent.wire.fields import (
+    OURS,
+    REQUEST_RULES,
+    UNNAMEABLE,
+    FieldRules,
+    check_block,
+    connection_options,
+    join_repeated,
+    without,
+)
 from agent.wire.head import RequestHead
 from agent.wire.path import AmbiguousPathError, BadTargetError, normalise, split_authority, split_target
 
@@ -28,7 +37,9 @@ METHODS = frozenset(
     b"VERSION-CONTROL".split()
 )
 """Those registered with IANA that may be forwarded, and three of long use (PURGE, SUBSCRIBE, NOTIFY)."""
-_KNOWN_HOSTS = 256
+_KNOWN_HOSTS = 16  # a client's connection has one or two; more are a proxy's or a flood
+_HTTP = (b"h2", b"http")  # a tunnel in which requests would pass unjudged
+_bad_in_query = re.compile(rb"[\t#]").search
 _BAD_START = re.compile(rb"[^A-Z]|[A-Z]{1,20}[^A-Z\- ]|[A-Z-]{21}")
 
 
@@ -51,11 +62,13 @@ def early_refusal(data: bytes) -> str | None:
 class RequestParser:
     """Parses one request head after another on one connection. Keeps no bytes: only what hosts it has seen."""
 
-    __slots__ = ("_hosts", "_limits", "_verbatim")
+    __slots__ = ("_hosts", "_limits", "_most_lines", "_rules", "_verbatim")
 
-    def __init__(self, limits: HeadLimits, *, verbatim_paths: bool = False) -> None:
+    def __init__(self, limits: HeadLimits, *, verbatim_paths: bool = False, rules: FieldRules = REQUEST_RULES) -> None:
         """`verbatim_paths`: leave the path as it came, for the outbound side where no rule is matched on it."""
         self._limits = limits
+        self._rules = rules
+        self._most_lines = limits.fields + 2
         self._verbatim = verbatim_paths
         self._hosts: dict[bytes, bytes] = {b"": b""}
 
@@ -65,8 +78,8 @@ class RequestParser:
         Raises MalformedError.
         """
         if data.endswith(END) and len(data) <= self._limits.bytes:
-            lines = data.split(b"\r\n")
-            if lines.index(b"") == len(lines) - 2:  # the one empty line is the last: nothing follows the head
+            lines = data.split(b"\r\n", self._most_lines)  # no more, or each of many pipelined heads would cost all
+            if not lines[-1] and lines.index(b"") == len(lines) - 2:  # the one empty line is the last: nothing follows
                 check_block(data, len(lines) - 1)
                 return self._head(lines), len(data)
         end = data.find(END)
@@ -99,12 +112,12 @@ class RequestParser:
             raise MalformedError(f"more than {self._limits.fields} header fields", "head_too_large")
         fields: dict[bytes, bytes] = {}
         kept: list[bytes] = []
-        known = REQUEST_RULES.known
+        known = self._rules.known
         for line in lines[1:-2]:
             name, colon, raw = line.partition(b": ")
             rule = known.get(name)
             if rule is None or not colon:
-                name, raw, rule = REQUEST_RULES.read(line)
+                name, raw, rule = self._rules.read(line)
             lower, forwarded = rule
             value = raw.strip()
             fields[lower] = value
@@ -143,13 +156,13 @@ class RequestParser:
         try:
             if target[:1] == b"/":
                 path, _, head.query = target.partition(b"?")
-                if b"#" in head.query:
-                    raise MalformedError("a fragment in the target", "bad_path")
+                if head.query and _bad_in_query(head.query):
+                    raise MalformedError("a fragment or a tab in the target", "bad_path")
             else:
                 _, authority, path, head.query = split_target(target, head.method)
                 if authority and authority.lower() != host.lower():
                     raise MalformedError("the target's authority differs from Host", "bad_host")
-            head.path = path if self._verbatim else normalise(path)
+            head.path = _verbatim(path) if self._verbatim else normalise(path)
         except (AmbiguousPathError, BadTargetError) as error:
             raise MalformedError(str(error), "bad_path") from None
 
@@ -161,6 +174,12 @@ class RequestParser:
         if len(self._hosts) < _KNOWN_HOSTS:
             self._hosts[host] = name
         return name
+
+
+def _verbatim(path: bytes) -> bytes:
+    if b"\t" in path:  # some servers end the target here (RFC 9112, section 3)
+        raise MalformedError("a tab in the target", "bad_path")
+    return path
 
 
 def _unknown_method(method: bytes) -> MalformedError:
@@ -202,24 +221,22 @@ def _read_framing(head: RequestHead) -> None:
 
 
 def _read_connection(head: RequestHead) -> None:
-    value = head.fields[b"connection"]
-    options = connection_options(value)
+    fields = head.fields
+    options = connection_options(fields[b"connection"])
+    if b"close" in options:
+        head.keep_alive = False
+    elif b"keep-alive" in options:
+        head.keep_alive = True
+    if b"upgrade" in options:
+        _read_upgrade(head)
     for option in options:
-        if option == b"close":
-            head.keep_alive = False
-        elif option == b"keep-alive":
-            head.keep_alive = b"close" not in options
-        elif option == b"upgrade":
-            _read_upgrade(head)
-        elif option in UNNAMEABLE or option.startswith(OURS):
+        if option in UNNAMEABLE or option.startswith(OURS):
             raise MalformedError(f"Connection names {option.decode('latin-1')}, which is not hop-by-hop")
-        elif option in head.fields:
-            del head.fields[option]
-            head.lines = [line for line in head.lines if line[: line.index(b":")].lower() != option]
+    head.lines = without(head.lines, fields, options - {b"upgrade"})
 
 
 def _read_upgrade(head: RequestHead) -> None:
     """Honour an upgrade only where it has one meaning: HTTP/1.1, no body, one protocol, and never h2c."""
     protocol = head.fields.get(b"upgrade", b"").lower()
-    if head.minor == 1 and not head.content_length and b"," not in protocol and not protocol.startswith(b"h2"):
+    if head.minor == 1 and not head.content_length and b"," not in protocol and not protocol.startswith(_HTTP):
         head.upgrade = protocol

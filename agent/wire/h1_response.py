@@ -1,13 +1,15 @@
 """Bytes to response heads: as strict as for requests, since applications and upstreams can be hostile too."""
 
 from agent.wire.errors import MalformedError
-from agent.wire.fields import RESPONSE_RULES, check_block, connection_options
+from agent.wire.fields import RESPONSE_RULES, check_block, connection_options, without
 from agent.wire.h1_request import END
 from agent.wire.head import ResponseHead
 
 UNTIL_CLOSE = -2
 """`ResponseHead.content_length` of a body that ends with the connection."""
 
+_MOST_FIELDS = 256
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"upgrade"})
 _BODILESS = frozenset({204, 304})
 _SINGLE = frozenset({b"content-length", b"transfer-encoding", b"location", b"content-type"})
 
@@ -58,6 +60,8 @@ def _read_head(lines: list[bytes]) -> ResponseHead:
     if not code.isdigit() or sep not in (b" ", b"") or not 100 <= int(code) <= 599:
         raise MalformedError(f"the status line {line[:40]!r}")
     head.status, head.reason = int(code), line[13:]
+    if len(lines) - 3 > _MOST_FIELDS:
+        raise MalformedError(f"more than {_MOST_FIELDS} header fields")
     fields: dict[bytes, bytes] = {}
     kept: list[bytes] = []
     known = RESPONSE_RULES.known
@@ -102,6 +106,8 @@ def _read_framing(head: ResponseHead) -> None:
     if head.status in _BODILESS or head.status < 200:
         if head.status == 101:
             head.upgrade = fields.get(b"upgrade", b"").lower()
+        elif head.status != 304 and (b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"):
+            head.keep_alive = False  # it announces a body that may not be there: what follows would be anyone's answer
         head.content_length = 0
         return
     coding = fields.get(b"transfer-encoding")
@@ -124,7 +130,4 @@ def _read_connection(head: ResponseHead, connection: bytes) -> None:
         return
     options = connection_options(connection)
     head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
-    for option in options:
-        if option in head.fields and option not in (b"content-length", b"transfer-encoding", b"upgrade"):
-            del head.fields[option]
-            head.lines = [line for line in head.lines if line[: line.index(b":")].lower() != option]
+    head.lines = without(head.lines, head.fields, options - _FRAMING)
