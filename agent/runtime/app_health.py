@@ -1,6 +1,7 @@
 """Whether the application can serve: probed for ever, so that no slow start or outage is ever final."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 from agent.core.address import Address
@@ -75,7 +76,7 @@ class AppHealth:
         if self.ready and not self._bad:
             return interval_s
         if not self._answered:
-            return min(_FIRST_PAUSE_S * 1.5 ** min(self._attempts, 30), interval_s, 1.0)
+            return min(_FIRST_PAUSE_S * math.pow(1.5, min(self._attempts, 30)), interval_s, 1.0)
         return min(interval_s, 1.0)
 
     @property
@@ -84,9 +85,8 @@ class AppHealth:
         settings = self._settings
         if self._answered:
             return settings.timeout_s
-        return min(
-            settings.timeout_s * 2 ** min(self._attempts, 30), max(settings.startup_timeout_s, settings.timeout_s)
-        )
+        doubled = settings.timeout_s * (1 << min(self._attempts, 30))
+        return min(doubled, max(settings.startup_timeout_s, settings.timeout_s))
 
     async def check(self, path: str) -> None:
         """Probe once, and draw the conclusions."""

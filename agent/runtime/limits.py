@@ -21,7 +21,7 @@ def raise_open_files() -> int:
 
 
 def complain_about(open_files: int, connections: int) -> str | None:
-    """A sentence where `limits.connections` can't be held, each needing one descriptor here and one to the application."""
+    """A sentence where `limits.connections` can't be held: each needs a descriptor, and one to the application."""
     needed = 2 * connections + _RESERVE
     if open_files in {resource.RLIM_INFINITY, -1} or needed <= open_files:
         return None

@@ -41,7 +41,8 @@ class Reloader(Generic[L]):
         self._log = log
         self._clock = clock
         self._watch = Watch(current.files, debounce_s=settings.debounce_s)
-        self._lock = asyncio.Lock()
+        self.lock = asyncio.Lock()
+        """Held while the configuration is read in a thread and applied."""
         self._asked = asyncio.Event()
         self._declare(registry)
 
@@ -79,7 +80,7 @@ class Reloader(Generic[L]):
 
     async def reload(self) -> ReloadReport:
         """Read the configuration now and swap to it. Never raises; one at a time."""
-        async with self._lock:
+        async with self.lock:
             self._asked.clear()
             self._watch.reading()
             report = await self._attempt()
