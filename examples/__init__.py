@@ -1,0 +1,1 @@
+"""What shows Outrigger at work: thin applications, and the demo that runs them."""

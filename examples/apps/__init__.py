@@ -1,0 +1,1 @@
+"""Thin applications: business only. Everything else is the sidecar's."""
