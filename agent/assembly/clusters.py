@@ -16,7 +16,7 @@ from agent.proxy.resolver import Resolver
 from agent.traffic.balance import balancer
 from agent.traffic.outlier import OutlierDetection
 from agent.traffic.sticky import sticky_key
-from agent.traffic.upstream_settings import PoolSettings, UpstreamSettings, UpstreamTlsSettings
+from agent.traffic.upstream_settings import UpstreamSettings, UpstreamTlsSettings
 
 APP = "app"
 """Name of the application's cluster, in metrics and in `split`."""
@@ -35,7 +35,7 @@ class Live(NamedTuple):
 
 def upstream_cluster(name: str, settings: UpstreamSettings, context: Context, warn: Callable[[str], None]) -> Live:
     """The cluster of one upstream. Raises ConfigError where its TLS files can't be used."""
-    tls = client_tls(name, settings.tls or UpstreamTlsSettings())
+    tls = client_tls(f"upstreams.{name}.tls", settings.tls or UpstreamTlsSettings())
     server_name = settings.tls.server_name if settings.tls is not None else None
     addresses = [parse_address(target) for target in settings.targets]
     key = sticky_key(settings.sticky_by) if settings.sticky_by is not None else None
@@ -66,15 +66,17 @@ def app_cluster(settings: AppSettings, context: Context, warn: Callable[[str], N
     address = parse_address(settings.url)
     hold = settings.hold
     cluster = Cluster(APP, "app", context.registry)
-    tls = client_tls(APP, UpstreamTlsSettings()) if address.is_tls else None
+    its_tls = settings.tls or UpstreamTlsSettings()
+    tls = client_tls("app.tls", its_tls) if address.is_tls else None
 
     def make(address: Address, named: Address) -> Target:
         waiting = Hold(hold.max_requests, hold.max_wait_s) if hold.max_requests else None
-        pool = Pool(context, address, PoolSettings(), tls=tls, server_name=named.host, hold=waiting)
+        server_name = its_tls.server_name or named.host
+        pool = Pool(context, address, settings.pool, tls=tls, server_name=server_name, hold=waiting)
         return Target(address, pool, cluster)
 
     # One application is one target, whatever its name resolves to: connecting looks the name up.
-    definition = f"{settings.url} {hold.model_dump_json()}"
+    definition = settings.model_dump_json(include={"url", "hold", "pool", "tls"})
     return _live(cluster, [address], make, 30.0, definition, warn, follows_dns=False)
 
 
@@ -92,8 +94,8 @@ def _live(  # noqa: PLR0913  one private place for what both kinds share
     return Live(definition, cluster, Resolver(cluster, addresses if follows_dns else [], make, refresh_s, warn))
 
 
-def client_tls(name: str, settings: UpstreamTlsSettings) -> ssl.SSLContext:
-    """How we speak TLS to an upstream. Raises ConfigError that names the file."""
+def client_tls(path: str, settings: UpstreamTlsSettings) -> ssl.SSLContext:
+    """How we speak TLS as the settings at `path` say. Raises ConfigError that names the file."""
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
         context.minimum_version = _VERSIONS[settings.min_version]
@@ -101,7 +103,6 @@ def client_tls(name: str, settings: UpstreamTlsSettings) -> ssl.SSLContext:
         if settings.client_cert_file is not None:
             context.load_cert_chain(settings.client_cert_file, settings.client_key_file, password=lambda: "")
     except (OSError, ssl.SSLError) as error:
-        path = f"upstreams.{name}.tls"
         files = ", ".join(map(str, settings.files))
         message = f"the TLS files can't be used: {error}"
         raise ConfigError("", [Finding(path, 0, 0, files, message, "Give readable PEM files.", "error")]) from None

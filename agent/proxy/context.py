@@ -141,7 +141,7 @@ class Context:
                 exchange.origin,
                 exchange.target_name,
                 head.shadow,
-                exchange.tries - 1 if exchange.tries > 1 else 0,
+                exchange.resends,
                 exchange.client.surface.direction,
                 self.wall() - duration_s,
                 trace.trace_id,

@@ -28,8 +28,8 @@ class Ending:
     __slots__ = (
         "_chunked_out", "_cluster", "_mirror", "_passed", "_pieces", "_stale_used", "_tried", "_wait", "awaiting",
         "body_kept", "bytes_in", "bytes_out", "cancelled", "client", "code", "connection", "context", "deadline",
-        "head", "is_over", "origin", "path", "plan", "replayable", "request_done", "response_started", "sent_at",
-        "started", "status", "target", "target_name", "tries", "upstream_s", "why",
+        "head", "is_over", "origin", "path", "plan", "replayable", "request_done", "resends", "response_started",
+        "sent_at", "started", "status", "target", "target_name", "tries", "upstream_s", "why",
     )  # fmt: skip
 
     plan: Plan
@@ -47,7 +47,7 @@ class Ending:
         self.code = self.why = ""
         self.cancelled = self.is_over = self.response_started = False
         self.upstream_s = -1.0
-        self.bytes_in = self.bytes_out = self.tries = 0
+        self.bytes_in = self.bytes_out = self.tries = self.resends = 0
         self.connection: UpstreamConnection | None = None
         self.target: Target | None = None
         self._tried: list[Target] | None = None

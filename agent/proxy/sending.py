@@ -43,8 +43,11 @@ class Sending(Ending):
         if plan.mirror is not None and not self.is_over:
             self._mirror = plan.mirror.begin(self)
 
-    def _try(self, now: float) -> None:
-        """Send the request to a target: on a pooled connection at once, else as soon as there is one."""
+    def _try(self, now: float, *, fresh: bool = False) -> None:
+        """Send the request to a target: on a pooled connection at once, else as soon as there is one.
+
+        `fresh` wants a new connection: where one of the pool was stale, the others may be too.
+        """
         plan, cluster = self.plan, self._cluster
         assert cluster is not None
         target = cluster.pick(self.head, now, self._tried)
@@ -57,7 +60,7 @@ class Sending(Ending):
         self.tries += 1
         if plan.retry is not None:
             self.client.set_deadline(plan.retry.try_deadline(now, self.deadline))
-        connection = target.pool.take(now, replayable=self.replayable)
+        connection = None if fresh else target.pool.take(now, replayable=self.replayable)
         if connection is not None:
             self.attach(connection)
         else:
@@ -151,11 +154,12 @@ class Sending(Ending):
             self._target_done(ok=False)
             self._abort()
             return
-        if code == "upstream_closed" and connection is not None and connection.served and self._may_replay_stale():
+        if code == "upstream_closed" and connection is not None and connection.was_stale and self._may_replay_stale():
             self._stale_used = True
             self.tries -= 1
+            self.resends += 1
             self._target_done(ok=None)
-            self._try(self.context.clock())
+            self._try(self.context.clock(), fresh=True)
             return
         self._try_failed(code, why)
 
@@ -182,6 +186,7 @@ class Sending(Ending):
         await asyncio.sleep(pause_s)
         self._wait = None
         if not self.is_over:
+            self.resends += 1
             self._try(self.context.clock())
 
     def on_deadline(self, now: float) -> None:

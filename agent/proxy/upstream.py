@@ -1,6 +1,7 @@
 """One connection to the application or an upstream: sends a request, reads its answer, and tells its exchange."""
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, cast
 
 from agent.wire.errors import MalformedError
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from agent.proxy.pool import Pool
 
 INFINITE = float("inf")
+_TCP_INFO = getattr(socket, "TCP_INFO", None)
+_ESTABLISHED = 1
+"""First byte of Linux' `struct tcp_info`: TCP_ESTABLISHED."""
 HIGH_WATER_BYTES = 65536
 """Bytes written but not yet taken by a peer, beyond which its other side is no longer read."""
 
@@ -51,6 +55,22 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.deadline = INFINITE
         self.wheel_at = INFINITE
+
+    @property
+    def was_stale(self) -> bool:
+        """Whether its peer may have closed it before it saw the request: it served before, and no byte came back."""
+        return self.served > 0 and not self._buffer
+
+    def peer_has_closed(self) -> bool:
+        """Whether its end has come that the event loop hasn't told of yet.
+
+        One system call: for requests that can't be sent again, which would be lost on such a connection.
+        """
+        raw = self.transport.get_extra_info("socket")
+        if _TCP_INFO is None or raw.family == socket.AF_UNIX:
+            return False
+        state: bytes = raw.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)
+        return state[0] != _ESTABLISHED
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""

@@ -25,9 +25,12 @@ class Received:
 
 @dataclass
 class RawApp:
-    """A server whose `answer(received)` returns the bytes to send, or None to close without an answer."""
+    """A server whose `answer(received)` returns the bytes to send, or None to close without an answer.
 
-    answer: Callable[[Received], bytes | None | Awaitable[bytes | None]]
+    It closes after an answer that says `connection: close`.
+    """
+
+    answer: Callable[[Received], bytes | Awaitable[bytes | None] | None]
     received: list[Received] = field(default_factory=list)
     connections: int = 0
     port: int = 0
@@ -70,6 +73,8 @@ class RawApp:
                     break
                 writer.write(data)
                 await writer.drain()
+                if b"\r\nconnection: close\r\n" in data:
+                    break
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -100,7 +105,7 @@ async def read_request(reader: asyncio.StreamReader) -> Received | None:
 
 @asynccontextmanager
 async def raw_app(
-    answer: bytes | Callable[[Received], bytes | None | Awaitable[bytes | None]] = OK,
+    answer: bytes | Callable[[Received], bytes | Awaitable[bytes | None] | None] = OK,
 ) -> AsyncIterator[RawApp]:
     """A running `RawApp`; a plain answer is given to every request."""
     app = RawApp(answer if callable(answer) else lambda _: answer)
