@@ -79,7 +79,7 @@ def _become_worker(
         ignore_all()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         gc.freeze()
-        asyncio._set_running_loop(None)
+        asyncio._set_running_loop(None)  # newer Pythons don't notice the fork by themselves
         asyncio.set_event_loop(None)
         _make_harmless(keep)
         code = main(index, sock)

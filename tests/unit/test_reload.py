@@ -177,6 +177,17 @@ async def test_a_change_while_loading_is_not_lost(desk: Desk) -> None:
     running.cancel()
 
 
+async def test_a_change_is_read_once(desk: Desk) -> None:
+    reloader = desk.make()
+    running = asyncio.ensure_future(reloader.run())
+    desk.file.write_text("second")
+    await until(reloader, "second")
+    loads = len(desk.load_threads)
+    await asyncio.sleep(0.3)  # three looks at the files
+    assert len(desk.load_threads) == loads
+    running.cancel()
+
+
 async def test_referenced_files_are_watched_also_those_of_a_bad_file(desk: Desk, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     reloader = desk.make()
