@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from agent.proxy.exchange import Exchange
 from agent.proxy.refusals import REFUSALS
+from agent.proxy.socket_state import unsent_bytes
 from agent.proxy.upstream import INFINITE
 from agent.wire.errors import MalformedError
 from agent.wire.h1_body import ChunkedBody, FixedBody
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from agent.proxy.surface import Surface
 
 _LINGER_S = 2.0
-_LINGER_BYTES = 1048576
+"""A client that has its last answer and sends nothing for so long is cut."""
+_LINGER_MOST_S = 10.0
+"""For so long at most what a client sends after its last answer is thrown away."""
+_REFUSED_TOO = 256
+"""Connections beyond the limit that are kept for as long as it takes to read the refusal."""
 _SKIP_BYTES = 65536
 _RESET = struct.pack("ii", 1, 0)
 """`SO_LINGER` with no time to linger: closing sends RST instead of FIN."""
@@ -36,8 +41,8 @@ class Downstream(asyncio.Protocol):
     """Serves one client. `surface` says what listens here: routes, trust, scheme."""
 
     __slots__ = (
-        "_body", "_held", "_is_full", "_leaving", "_parser", "_thrown_away", "buffer", "context", "deadline",
-        "exchange", "peer", "surface", "transport", "wheel_at", "will_keep",
+        "_body", "_held", "_is_full", "_leave_by", "_leaving", "_moved_at", "_parser", "_threw_away", "_unsent",
+        "buffer", "context", "deadline", "exchange", "peer", "surface", "transport", "wheel_at", "will_keep",
     )  # fmt: skip
 
     def __init__(self, surface: "Surface") -> None:
@@ -55,7 +60,9 @@ class Downstream(asyncio.Protocol):
         self._held = 0
         self._is_full = False
         self._leaving = False
-        self._thrown_away = 0
+        self._threw_away = False
+        self._unsent = 0
+        self._moved_at = self._leave_by = 0.0
 
     # --- the loop's callbacks ------------------------------------------------------------------------------------
 
@@ -67,9 +74,7 @@ class Downstream(asyncio.Protocol):
         self.peer = name[0] if isinstance(name, tuple) else "unix"
         context.cells.connections_total[0] += 1
         if len(context.connections) >= context.limits.connections:
-            context.cells.connections_refused[0] += 1
-            self.transport.write(REFUSALS["connection_limit"].render(close=True))
-            self.transport.close()
+            self._refuse_connection()
             return
         context.connections.add(self)
         self.transport.set_write_buffer_limits(high=context.limits.buffer_bytes)
@@ -79,7 +84,7 @@ class Downstream(asyncio.Protocol):
         """Called by the event loop."""
         if self.exchange is None:
             if self._leaving:
-                self._throw_away(data)
+                self._threw_away = True
             elif self._body is not None:
                 self._next(self._skip_body(data))
             else:
@@ -105,7 +110,8 @@ class Downstream(asyncio.Protocol):
         self._is_full = True
         if self.exchange is not None and self.exchange.connection is not None:
             self.exchange.connection.pause_reading()
-        self.set_deadline(self.context.clock() + self.context.limits.write_timeout_s)
+        self._unsent, self._moved_at = -1, self.context.clock()
+        self.set_deadline(self._moved_at + self.context.limits.write_timeout_s / 4)
 
     def resume_writing(self) -> None:
         """Called by the event loop."""
@@ -113,7 +119,7 @@ class Downstream(asyncio.Protocol):
         exchange = self.exchange
         if exchange is not None:
             if exchange.response_started:
-                self.set_deadline(self.context.clock() + exchange.plan.timeouts.idle_s)
+                self.set_deadline(exchange.quiet_until(self.context.clock()))
             if exchange.connection is not None:
                 exchange.connection.resume_reading()
         elif not self._leaving:
@@ -123,7 +129,7 @@ class Downstream(asyncio.Protocol):
 
     def _next(self, data: bytes) -> None:
         """Begin every request that is complete enough; keep the rest."""
-        while data:
+        while data and not self._is_full:  # else answers would pile up for a client that doesn't read them
             if data[0] == 13:  # an empty line before the request line is forgiven (RFC 9112, section 2.2)
                 stripped = data.removeprefix(b"\r\n")
                 if len(stripped) == len(data) and data != b"\r":
@@ -219,10 +225,10 @@ class Downstream(asyncio.Protocol):
         """Send to the client."""
         self.transport.write(data)
 
-    def relaying(self, idle_timeout_s: float, now: float) -> None:
-        """The answer is being streamed: from now on only silence counts against it."""
+    def relaying(self, until: float) -> None:
+        """The answer is being streamed: only silence counts against it, and that may last `until` then."""
         if not self._is_full:
-            self.set_deadline(now + idle_timeout_s)
+            self.set_deadline(until)
 
     def exchange_over(self, *, close: bool) -> None:
         """The exchange is complete: on to the next request, or leave."""
@@ -247,6 +253,17 @@ class Downstream(asyncio.Protocol):
             data, self.buffer = self.buffer, b""
             self._next(data)
 
+    def _refuse_connection(self) -> None:
+        """One connection too many: say so, and let the client read it, unless too many are reading it already."""
+        context = self.context
+        context.cells.connections_refused[0] += 1
+        self.write(REFUSALS["connection_limit"].render(extra=context.date_line(context.wall()), close=True))
+        if len(context.connections) < context.limits.connections + _REFUSED_TOO:
+            context.connections.add(self)
+            self._leave()
+        else:
+            self.transport.close()
+
     def _leave(self) -> None:
         """Send what is written, say that nothing more comes, and give the client a moment to read it."""
         self._leaving = True
@@ -258,14 +275,12 @@ class Downstream(asyncio.Protocol):
             return
         if self.transport.can_write_eof():
             self.transport.write_eof()
-            self.set_deadline(self.context.clock() + _LINGER_S)
         else:
             self.transport.close()
-
-    def _throw_away(self, data: bytes) -> None:
-        self._thrown_away += len(data)
-        if self._thrown_away > _LINGER_BYTES:
-            self.transport.abort()
+        now = self.context.clock()
+        self._leave_by = now + _LINGER_MOST_S
+        self._unsent, self._moved_at = -1, now
+        self.set_deadline(now + _LINGER_S)
 
     def drain(self) -> None:
         """No more requests after this one; an idle connection gets a moment for a request that is on its way."""
@@ -288,20 +303,39 @@ class Downstream(asyncio.Protocol):
 
     def on_deadline(self, now: float) -> None:
         """Called by the wheel."""
-        if self._is_full:
-            self.context.cells.timeouts.at("write")[0] += 1
-            if self.exchange is not None:
-                self.exchange.code = "client_timeout"
-            self.transport.abort()
-        elif self.exchange is not None:
-            self.exchange.on_deadline(now)
-        elif self._leaving:
-            self.transport.abort()
+        exchange = self.exchange
+        if self._leaving or (self._is_full and (exchange is None or now < exchange.ends_at())):
+            self._check_unsent(now)
+        elif exchange is not None:
+            exchange.on_deadline(now)
         elif self.buffer:
             self.context.cells.timeouts.at("head")[0] += 1
             self._refuse(MalformedError("the head was not complete in time", "request_timeout"))
         else:
             self.transport.close()
+
+    def _check_unsent(self, now: float) -> None:
+        """Cut a client that takes nothing of its answer for too long, or that has had its moment to read the last one.
+
+        Being slow is no offence: as long as its kernel acknowledges a byte between two looks, it has its time.
+        """
+        limits = self.context.limits
+        unsent = unsent_bytes(self.transport)
+        if unsent != self._unsent:
+            self._unsent, self._moved_at = unsent, now
+        if unsent or not self._leaving:
+            if now - self._moved_at < limits.write_timeout_s:
+                self.set_deadline(now + limits.write_timeout_s / 4)
+                return
+            self.context.cells.timeouts.at("write")[0] += 1
+            if self.exchange is not None:
+                self.exchange.code = "client_timeout"
+                self.exchange.why = f"no byte of the answer was taken for {limits.write_timeout_s:g} s"
+        elif self._threw_away and now < self._leave_by:
+            self._threw_away = False
+            self.set_deadline(now + _LINGER_S)
+            return
+        self.transport.abort()
 
     def pause_reading(self) -> None:
         """Read no more of this client until its upstream has taken what there is."""

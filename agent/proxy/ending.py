@@ -66,6 +66,14 @@ class Ending:
         self._cluster: Cluster | None = None
         self.path = head.path
 
+    def ends_at(self) -> float:
+        """When the whole exchange has to be over, streaming included."""
+        return self.started + self.plan.timeouts.max_duration_s
+
+    def quiet_until(self, now: float) -> float:
+        """When to cut a stream of which nothing moves from now on."""
+        return min(now + self.plan.timeouts.idle_s, self.ends_at())
+
     def refuse(self, refusal: Refusal, extra: bytes = b"") -> None:
         """Answer with a prebuilt refusal and end here."""
         self.status, self.code = refusal.status, refusal.code

@@ -110,7 +110,7 @@ class Exchange(Sending):
             self._complete(now)
             return
         self.client.write(data)
-        self.client.relaying(self.plan.timeouts.idle_s, now)
+        self.client.relaying(self.quiet_until(now))
 
     def respond_more(self, piece: bytes, done: bool) -> None:
         """A further piece of the answer's body."""
@@ -123,7 +123,7 @@ class Exchange(Sending):
                 client.write(LAST_CHUNK)
             self._complete(self.context.clock())
         else:
-            client.relaying(self.plan.timeouts.idle_s, self.context.clock())
+            client.relaying(self.quiet_until(self.context.clock()))
 
     def switch_protocols(self, connection: "UpstreamConnection", response: ResponseHead, rest: bytes) -> None:
         """101: from here on bytes are moved and not read."""

@@ -34,9 +34,8 @@ def response_bytes(exchange: "Ending", response: ResponseHead, done: bool) -> tu
             else b""
         )
     elif length >= 0:
-        framing = (
-            b"" if length == 0 and b"content-length" not in response.fields else b"content-length: %d\r\n" % length
-        )
+        has_none = length == 0 and (response.status == 204 or b"content-length" not in response.fields)
+        framing = b"" if has_none else b"content-length: %d\r\n" % length
     elif response.chunked or not done:
         chunked = head.minor == 1 and head.method != b"HEAD"
         framing = b"transfer-encoding: chunked\r\n" if head.minor == 1 else b""

@@ -80,10 +80,10 @@ class Sending(Ending):
         if self._pieces:
             data = b"".join((data, *self._pieces))
             self._trim()
-        connection.send(cast("Exchange", self), data)
         if not self.request_done:
-            self.client.resume_reading()
+            self.client.resume_reading()  # first: sending may fill the connection, which stops it again
             self.client.set_deadline(now + self.context.limits.body_timeout_s)
+        connection.send(cast("Exchange", self), data)
 
     def on_body(self, piece: bytes, done: bool, trailers: list[bytes] | None = None) -> None:
         """Take a piece of the request's body as it came from the client."""
@@ -98,7 +98,9 @@ class Sending(Ending):
                 piece += last_chunk(trailers or []) if self.context.limits.trailers == "forward" else LAST_CHUNK
         if done:
             self.request_done = True
-        if not self.response_started:
+        if self.response_started:
+            self.client.relaying(self.quiet_until(self.context.clock()))
+        else:
             self._body_moved(done)
         if self._mirror is not None:
             self._mirror.feed(piece, done)
@@ -192,7 +194,8 @@ class Sending(Ending):
     def on_deadline(self, now: float) -> None:
         """The client's deadline has come while this exchange is under way."""
         if self.response_started:
-            self.code, self.why = "timeout", "nothing moved for too long"
+            too_long = "the exchange took longer than max_duration_s"
+            self.code, self.why = "timeout", too_long if now >= self.ends_at() else "nothing moved for idle_timeout_s"
             self._target_done(ok=False)
             self._abort()
         elif not self.request_done and self.connection is not None:

@@ -59,6 +59,10 @@ class RawApp:
             for writer in list(self._writers):
                 writer.transport.abort()
             self._server = None
+            for _ in range(100):  # an answer that waits for ever is left behind
+                if not self._writers:
+                    break
+                await asyncio.sleep(0.005)
             await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
