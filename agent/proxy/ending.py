@@ -143,11 +143,15 @@ class Ending:
                 except Exception as error:  # noqa: BLE001  the others must hear of it all the same
                     self.context.report(policy.name, error)
 
+    def _stop_waiting(self) -> None:
+        wait, self._wait = self._wait, None
+        if wait is not None:
+            wait.cancel()
+
     def _finish(self, now: float, *, close: bool) -> None:
         self.is_over = True
         if self._wait is not None:
-            self._wait.cancel()
-            self._wait = None
+            self._stop_waiting()
         self._target_done(ok=None)
         self.awaiting = 0
         if self._mirror is not None:

@@ -29,8 +29,11 @@ class Hold:
         self.held = 0
         """Requests that wait now."""
 
-    async def until_back(self, is_reachable: Callable[[], Awaitable[bool]]) -> None:
-        """Return when the target takes connections again. Raises HoldFullError."""
+    async def until_back(self, is_reachable: Callable[[], Awaitable[bool]], waited_s: float = 0.0) -> None:
+        """Return when the target takes connections again. Raises HoldFullError.
+
+        `waited_s` is how long the same request has waited before: one that restarts again and again is no excuse.
+        """
         if self.held >= self._max_requests:
             raise HoldFullError(f"{self.held} requests already wait for the application", is_full=True)
         if self._back is None:
@@ -38,7 +41,7 @@ class Hold:
             spawn(self._look(self._back, is_reachable), name="look for the application")
         self.held += 1
         try:
-            async with asyncio.timeout(self._max_wait_s):
+            async with asyncio.timeout(self._max_wait_s - waited_s):
                 await asyncio.shield(self._back)
         except TimeoutError:
             why = f"the application was not back within {self._max_wait_s:g} s"

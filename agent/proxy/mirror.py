@@ -94,6 +94,11 @@ class Mirror:
         if self._target is not None and not self.awaiting and self.connection is None:
             self._end("dropped")
 
+    @property
+    def is_over(self) -> bool:
+        """Whether to give up on a target that restarts: a copy never waits for one."""
+        return True
+
     def _send(self) -> None:
         assert self._target is not None
         context = self._mirroring.context

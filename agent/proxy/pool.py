@@ -83,20 +83,24 @@ class Pool:
             return connection
         return None
 
-    def open_for(self, exchange: "Exchange", ticket: int) -> None:
+    def open_for(self, exchange: "Exchange", ticket: int) -> "asyncio.Task[None] | None":
         """Get a connection for `exchange`: it hears `attach` or `connect_failed`, unless it awaits another by then.
 
-        `ticket` is the try that asks: an exchange may give up on a connection and ask again.
+        `ticket` is the try that asks: an exchange may give up on a connection and ask again. Returns the task that
+        connects, to be cancelled by who gives up; None where there is none.
         """
         if self._open >= self._bounds.max_connections and self._idle:
             self._idle[0].discard()  # those that idle weren't fresh enough for this one
         if self._open < self._bounds.max_connections:
             self._open += 1
-            spawn(self._serve(exchange, ticket), name="connect", on_error=self._context.report)
-        elif len(self._pending) < self._bounds.max_pending:
+            return spawn(self._serve(exchange, ticket), name="connect", on_error=self._context.report)
+        if len(self._pending) >= self._bounds.max_pending:  # those who gave up don't count
+            self._pending = deque(place for place in self._pending if place[0].awaiting == place[1])
+        if len(self._pending) < self._bounds.max_pending:
             self._pending.append((exchange, ticket))
         else:
             exchange.connect_failed("overloaded", "all connections are in use and the line for one is full")
+        return None
 
     def give_back(self, connection: UpstreamConnection, now: float) -> None:
         """Take a connection that can serve another request."""
@@ -114,9 +118,13 @@ class Pool:
     def forget(self, connection: UpstreamConnection) -> None:
         """A connection is gone. Called once for each."""
         self._context.wheel.forget(connection)
-        self._open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
+        self._one_less()
+
+    def _one_less(self) -> None:
+        """A connection is gone or didn't come about: the next in line may try."""
+        self._open -= 1
         while self._pending and self._open < self._bounds.max_connections:
             exchange, ticket = self._pending.popleft()
             if exchange.awaiting == ticket:
@@ -141,7 +149,7 @@ class Pool:
         try:
             connection = await self._connect(exchange)
         except BaseException as error:
-            self._open -= 1
+            self._one_less()
             if isinstance(error, Exception):
                 if exchange.awaiting != ticket:
                     return
@@ -154,13 +162,15 @@ class Pool:
             self.give_back(connection, self._context.clock())
 
     async def _connect(self, exchange: "Exchange") -> UpstreamConnection:
-        try:
-            return await self.dial(exchange.plan.timeouts.connect_s)
-        except (ConnectionRefusedError, FileNotFoundError):
-            if self.hold is None or exchange.is_over:
-                raise
-        await self.hold.until_back(self.reachable)
-        return await self.dial(exchange.plan.timeouts.connect_s)
+        clock = self._context.clock
+        began = clock()
+        while True:
+            try:
+                return await self.dial(exchange.plan.timeouts.connect_s)
+            except (ConnectionRefusedError, FileNotFoundError):
+                if self.hold is None or exchange.is_over:
+                    raise
+            await self.hold.until_back(self.reachable, clock() - began)
 
     async def reachable(self) -> bool:
         """Whether the target takes connections again; the one made to find out is kept."""

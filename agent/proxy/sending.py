@@ -67,14 +67,18 @@ class Sending(Ending):
             if not self.request_done:
                 self.client.pause_reading()
             self.awaiting = self.tries
-            target.pool.open_for(cast("Exchange", self), self.tries)
+            task = target.pool.open_for(cast("Exchange", self), self.tries)
+            if task is not None:  # else it may have failed already, and wait for another try
+                self._wait = task
 
     def attach(self, connection: "UpstreamConnection") -> None:
         """Take a connection and send what there is of the request."""
         target = self.target
         assert target is not None
         self.connection = connection
-        self.awaiting = 0
+        if self.awaiting:
+            self.awaiting = 0
+            self._wait = None
         self.sent_at = now = self.context.clock()
         data = request_bytes(self, target.pool.authority)
         if self._pieces:
@@ -144,6 +148,7 @@ class Sending(Ending):
     def connect_failed(self, code: str, why: str) -> None:
         """No connection could be made for the try that awaits one."""
         self.awaiting = 0
+        self._wait = None
         self._try_failed(code, why)
 
     def upstream_failed(self, code: str, why: str) -> None:
@@ -206,6 +211,7 @@ class Sending(Ending):
                 self.fail("request_timeout", "the request's body stopped coming")
         else:
             self.awaiting = 0
+            self._stop_waiting()
             self._drop_connection()
             if now < self.deadline:
                 self._try_failed("timeout", "no answer within per_try_timeout_s")

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -130,20 +130,6 @@ async def running() -> AsyncIterator[RunningSidecar]:
         yield await stack.enter_async_context(sidecar(config))
 
 
-async def line_of(running: RunningSidecar, path: str) -> dict[str, object]:
-    """The one access-log line of this path."""
-    async with asyncio.timeout(5):
-        while True:
-            lines = [line for line in running.log() if line.get("url.path") == path]
-            if lines:
-                [line] = lines
-                return line
-            await asyncio.sleep(0.02)
-
-
-Ask = Callable[[tuple[str, int], str], Awaitable[object]]
-
-
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
     ("name", "status", "code", "why"),
@@ -163,7 +149,7 @@ async def test_the_client_gets_a_problem(
     assert answer.fields["content-type"] == "application/problem+json"
     problem = json.loads(answer.body)
     assert (problem["status"], problem["code"]) == (status, code)
-    line = await line_of(running, path)
+    line = await running.line_of(path)
     assert (line["http.response.status_code"], line["outrigger.reason"]) == (status, code)
     assert line["outrigger.origin"] == "agent"
     assert line["level"] == "warning"
@@ -185,7 +171,7 @@ async def test_an_answer_that_has_begun_is_visibly_cut(running: RunningSidecar, 
     path = f"/{name}/cut"
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
         await fetch(running.inbound, path)
-    line = await line_of(running, path)
+    line = await running.line_of(path)
     assert (line["http.response.status_code"], line["outrigger.reason"]) == (200, code)
     assert line["outrigger.origin"] == "upstream"
     assert line["outrigger.why"]
@@ -194,7 +180,7 @@ async def test_an_answer_that_has_begun_is_visibly_cut(running: RunningSidecar, 
 async def test_silence_in_the_body_cuts_it_after_the_idle_time(running: RunningSidecar) -> None:
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
         await fetch(running.inbound, "/silent-body/x")
-    line = await line_of(running, "/silent-body/x")
+    line = await running.line_of("/silent-body/x")
     assert line["outrigger.reason"] == "timeout"
 
 

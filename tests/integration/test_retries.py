@@ -119,10 +119,8 @@ async def test_what_is_tried_again(
     got = await fetch(running.inbound, path, method=method, headers=headers, body=b"abc" if method[0] == "P" else b"")
     assert got.status == status
     assert script.seen[path.encode()] == seen
-    async with asyncio.timeout(5):
-        while not (lines := [line for line in running.log() if line.get("url.path") == path]):
-            await asyncio.sleep(0.02)
-    assert lines[0].get("http.request.resend_count", 0) == seen - 1
+    line = await running.line_of(path)
+    assert line.get("http.request.resend_count", 0) == seen - 1
 
 
 async def test_an_answer_that_has_begun_is_never_followed_by_another(running: RunningSidecar, script: Script) -> None:

@@ -88,6 +88,15 @@ class RunningSidecar:
                     return lines
                 await asyncio.sleep(0.02)
 
+    async def line_of(self, path: str) -> dict[str, Any]:
+        """The first access-log line of this path."""
+        async with asyncio.timeout(5):
+            while True:
+                for line in self.log():
+                    if line.get("url.path") == path:
+                        return line
+                await asyncio.sleep(0.02)
+
     async def admin(self, path: str, body: Any = None, method: str = "") -> tuple[int, bytes]:
         """Ask the operators' endpoints: (status, body)."""
         data = b"" if body is None else json.dumps(body).encode()
