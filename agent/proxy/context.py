@@ -103,6 +103,10 @@ class Context:
         self.wheel.advance(self.clock())
         self._arm()
 
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call back after what else is due now."""
+        asyncio.get_running_loop().call_soon(callback)
+
     def date_line(self, now_wall: float) -> bytes:
         """`date: …` CRLF, made once a second (RFC 9110, section 6.6.1)."""
         second = int(now_wall)

@@ -6,8 +6,10 @@ still comes is thrown away so that the client can read it before the connection 
 """
 
 import asyncio
+import re
 import socket
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from agent.proxy.exchange import Exchange
@@ -31,6 +33,9 @@ _LINGER_MOST_S = 10.0
 _REFUSED_TOO = 256
 """Connections beyond the limit that are kept for as long as it takes to read the refusal."""
 _SKIP_BYTES = 65536
+_AT_ONCE = 64
+"""Pipelined requests that are refused in one go; then other connections have a turn."""
+_empty_lines = cast("Callable[[bytes], re.Match[bytes]]", re.compile(rb"(?:\r\n)*+").match)
 _RESET = struct.pack("ii", 1, 0)
 """`SO_LINGER` with no time to linger: closing sends RST instead of FIN."""
 _UPSTREAM, _PIPELINE, _CLIENT = 1, 2, 4
@@ -129,16 +134,16 @@ class Downstream(asyncio.Protocol):
 
     def _next(self, data: bytes) -> None:
         """Begin every request that is complete enough; keep the rest."""
+        at_once = _AT_ONCE
         while data and not self._is_full:  # else answers would pile up for a client that doesn't read them
-            if data[0] == 13:  # an empty line before the request line is forgiven (RFC 9112, section 2.2)
-                stripped = data.removeprefix(b"\r\n")
-                if len(stripped) == len(data) and data != b"\r":
-                    self._refuse(MalformedError("a CR before the request line"))
-                    return
+            if data[0] == 13:  # empty lines before the request line are forgiven (RFC 9112, section 2.2)
+                data = data[_empty_lines(data).end() :]
+                if data[:1] != b"\r":
+                    continue
                 if data == b"\r":
                     break
-                data = stripped
-                continue
+                self._refuse(MalformedError("a CR before the request line"))
+                return
             try:
                 parsed = self._parser.parse(data)
             except MalformedError as error:
@@ -153,6 +158,11 @@ class Downstream(asyncio.Protocol):
             self.buffer = b""
             data = self._begin(head, data)
             if self.exchange is not None or self._leaving or self._body is not None:
+                break
+            at_once -= 1
+            if not at_once:
+                self._hold(_PIPELINE)
+                self.context.soon(self._go_on)
                 break
         self.buffer = b"" if self._leaving else data
 
@@ -252,6 +262,11 @@ class Downstream(asyncio.Protocol):
         if self.buffer:
             data, self.buffer = self.buffer, b""
             self._next(data)
+
+    def _go_on(self) -> None:
+        """The others had their turn: on with the requests that are read already."""
+        if self.exchange is None and not self._leaving and not self._is_full and not self.transport.is_closing():
+            self._await_next()
 
     def _refuse_connection(self) -> None:
         """One connection too many: say so, and let the client read it, unless too many are reading it already."""

@@ -49,6 +49,10 @@ class Surface(ABC):
     def forwarded(self, peer: str, head: RequestHead) -> bytes:
         """Forwarding header lines for the next hop."""
 
+    def trailers(self, lines: list[bytes]) -> list[bytes]:
+        """Of trailer fields those that would be forwarded as header fields: some servers merge the two."""
+        return [line for line in lines if self.rules.read(line)[2][1]]
+
     def malformed(self, client: "Downstream", error: MalformedError) -> None:
         """Remember bytes that were no request."""
         self.context.log_malformed(client.peer, self.direction, error)

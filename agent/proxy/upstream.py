@@ -21,6 +21,10 @@ HIGH_WATER_BYTES = 65536
 """Bytes written but not yet taken by a peer, beyond which its other side is no longer read."""
 
 
+_MOST_INTERIMS = 16
+"""1xx answers to one request; a flood of them would never be an answer."""
+
+
 class UpstreamConnection(asyncio.Protocol):
     """Serves one exchange at a time; between two it lies in its pool."""
 
@@ -28,6 +32,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_body",
         "_buffer",
         "_forgotten",
+        "_interims",
         "_parser",
         "_paused",
         "_pool",
@@ -46,6 +51,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffer = b""
         self._body: Body | None = None
         self._forgotten = False
+        self._interims = 0
         self._paused = False
         self.exchange: Exchange | None = None
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
@@ -81,6 +87,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Begin an exchange with its request head and as much of the body as there is."""
         self.exchange = exchange
         self.deadline = INFINITE
+        self._interims = 0
         self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
@@ -110,6 +117,9 @@ class UpstreamConnection(asyncio.Protocol):
                 if head.status == 101:
                     exchange.switch_protocols(self, head, data)
                     return
+                self._interims += 1
+                if self._interims > _MOST_INTERIMS:
+                    raise MalformedError(f"more than {_MOST_INTERIMS} interim answers", "upstream_garbage")
                 exchange.interim(head)
                 if not data:
                     return

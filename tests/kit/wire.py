@@ -6,6 +6,7 @@ takes until the next `settle`, and what a protocol raises is raised in the test.
 
 import asyncio
 import random
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, cast
@@ -57,11 +58,23 @@ class Seen(NamedTuple):
     body: bytes
 
 
+class _NoSocket:
+    """Of which the kernel can't be asked anything."""
+
+    family = socket.AF_UNIX
+
+    def fileno(self) -> int:
+        raise OSError("there is none")
+
+    def setsockopt(self, *_: object) -> None:
+        pass
+
+
 class MockTransport(asyncio.Transport):
     """Records what is written; hands on what the test sends, unless reading is paused. As strict as asyncio's own."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
-        super().__init__({"peername": ("10.1.1.1", 40000)})
+        super().__init__({"peername": ("10.1.1.1", 40000), "socket": _NoSocket()})
         self.protocol = protocol
         self.written = b""
         self.inbox: deque[bytes] = deque()
@@ -112,6 +125,9 @@ class MockTransport(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def step(self) -> bool:
         """One callback of the event loop; whether there was one to make."""
         if self.closing and not self.lost:
@@ -136,8 +152,13 @@ class MockTransport(asyncio.Transport):
 class _Context(Context):
     """Its wheel is turned by the test."""
 
+    wire: "Wire"
+
     def _arm(self) -> None:
         pass
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self.wire.soon.append(callback)
 
 
 class _Pool(Pool):
@@ -152,13 +173,12 @@ class _Pool(Pool):
         self._wire.connecting.append((exchange, ticket))
 
     def connect(self, exchange: Exchange, ticket: int) -> MockTransport:
-        """As `Pool._serve` does it."""
+        """Make the connection that the exchange awaits."""
         connection = UpstreamConnection(self)
         transport = MockTransport(connection)
-        if exchange.awaiting == ticket:
-            exchange.attach(connection)
-        else:
-            self.give_back(connection, self._context.clock())
+        if self._wire.on_connect is not None:
+            self._wire.on_connect(transport)
+        self._connected(connection, exchange, ticket)
         return transport
 
 
@@ -232,6 +252,10 @@ class Wire:
             rand=random.Random(0),
             report=lambda where, error: self.defects.append(error),
         )
+        self.on_connect: Callable[[MockTransport], None] | None = None
+        """What the application does before the request reaches it."""
+        self.soon: list[Callable[[], None]] = []
+        self.context.wire = self
         self.connecting: list[tuple[Exchange, int]] = []
         self.clients: list[MockTransport] = []
         self.servers: list[Server] = []
@@ -274,6 +298,9 @@ class Wire:
             raise self.defects[0]
 
     def _step(self) -> bool:
+        if self.soon:
+            self.soon.pop(0)()
+            return True
         if self.connecting:
             exchange, ticket = self.connecting.pop(0)
             self.servers.append(Server(self.pool.connect(exchange, ticket)))
@@ -310,7 +337,7 @@ class Wire:
         open_servers = [server for server in self.servers if not server.transport.lost]
         assert self.pool.open == len(open_servers)
         busy = [one for one in self.context.connections if one.exchange is not None]
-        assert self.context.in_flight == len(busy)
+        assert self.context.in_flight == len(busy) - self.context.tunnels
         assert self.pool.idle <= self.pool.open - len([one for one in busy if one.exchange and one.exchange.connection])
 
 
