@@ -130,6 +130,20 @@ def test_what_is_shown_wrongly_is_said_and_told_by_the_exit_status(folder: Path)
     assert "checks FAILED:" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "runs"),
+    [
+        ("make demo", "python -m examples.demo"),
+        ("make demo ONCE=1", "python -m examples.demo --once"),
+        ("make test", "python -m pytest"),
+    ],
+)
+def test_the_two_commands_run_what_is_tested_here(command: str, runs: str) -> None:
+    done = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    assert any(line.endswith(runs) for line in lines), done.stdout + done.stderr
+
+
 def test_the_application_is_thin() -> None:
     """Its own code is under 100 lines, and nothing in it does the sidecar's work."""
     text = (ROOT / "examples" / "apps" / "orders" / "__main__.py").read_text()
