@@ -4,6 +4,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, cast
 
+from agent.proxy.socket_state import last_words
 from agent.wire.errors import MalformedError
 from agent.wire.h1_body import Body, ChunkedBody, FixedBody, UntilCloseBody
 from agent.wire.h1_response import ResponseParser
@@ -174,6 +175,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
+        if exc is not None and self.exchange is not None and (last := last_words(self.transport)):
+            self.data_received(last)
         exchange, self.exchange = self.exchange, None
         self._forget()
         if exchange is None:
