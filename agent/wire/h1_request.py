@@ -25,7 +25,7 @@ from agent.wire.fields import (
     without,
 )
 from agent.wire.head import RequestHead
-from agent.wire.path import AmbiguousPathError, BadTargetError, normalise, split_authority, split_target
+from agent.wire.path import AmbiguousPathError, BadTargetError, is_clean, normalise, split_authority, split_target
 
 END = b"\r\n\r\n"
 _MINOR = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
@@ -118,6 +118,7 @@ class RequestParser:
             rule = known.get(name)
             if rule is None or not colon:
                 name, raw, rule = self._rules.read(line)
+                line = name + b": " + raw  # noqa: PLW2901  one spelling: with a blank
             lower, forwarded = rule
             value = raw.strip()
             fields[lower] = value
@@ -162,7 +163,10 @@ class RequestParser:
                 _, authority, path, head.query = split_target(target, head.method)
                 if authority and authority.lower() != host.lower():
                     raise MalformedError("the target's authority differs from Host", "bad_host")
-            head.path = _verbatim(path) if self._verbatim else normalise(path)
+            if self._verbatim:
+                head.path = _verbatim(path)
+            else:
+                head.path = path if is_clean(path) else normalise(path)
         except (AmbiguousPathError, BadTargetError) as error:
             raise MalformedError(str(error), "bad_path") from None
 

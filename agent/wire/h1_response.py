@@ -9,6 +9,9 @@ UNTIL_CLOSE = -2
 """`ResponseHead.content_length` of a body that ends with the connection."""
 
 _MOST_FIELDS = 256
+_KNOWN_STATUS_LINES = 256
+StatusLine = tuple[int, int, bytes]
+_STATUS_LINES: dict[bytes, StatusLine] = {}
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"upgrade"})
 _BODILESS = frozenset({204, 304})
 _SINGLE = frozenset({b"content-length", b"transfer-encoding", b"location", b"content-type"})
@@ -49,17 +52,7 @@ class ResponseParser:
 
 def _read_head(lines: list[bytes]) -> ResponseHead:
     head = ResponseHead()
-    line = lines[0]
-    version, code, sep = line[:9], line[9:12], line[12:13]
-    if version == b"HTTP/1.1 ":
-        head.minor = 1
-    elif version == b"HTTP/1.0 ":
-        head.minor = 0
-    else:
-        raise MalformedError("no HTTP/1.1 status line")
-    if not code.isdigit() or sep not in (b" ", b"") or not 100 <= int(code) <= 599:
-        raise MalformedError(f"the status line {line[:40]!r}")
-    head.status, head.reason = int(code), line[13:]
+    head.minor, head.status, head.reason = _STATUS_LINES.get(lines[0]) or _status_line(lines[0])
     if len(lines) - 3 > _MOST_FIELDS:
         raise MalformedError(f"more than {_MOST_FIELDS} header fields")
     fields: dict[bytes, bytes] = {}
@@ -70,6 +63,7 @@ def _read_head(lines: list[bytes]) -> ResponseHead:
         rule = known.get(name)
         if rule is None or not colon:
             name, raw, rule = RESPONSE_RULES.read(line)
+            line = name + b": " + raw  # noqa: PLW2901  one spelling: with a blank
         lower, forwarded = rule
         value = raw.strip()
         fields[lower] = value
@@ -77,8 +71,21 @@ def _read_head(lines: list[bytes]) -> ResponseHead:
             kept.append(line if value is raw else name + b": " + value)
     head.fields = fields if len(fields) == len(lines) - 3 else _joined(lines[1:-2])
     head.lines = kept
-    _read_framing(head)
+    _read_framing(head, head.fields)
     return head
+
+
+def _status_line(line: bytes) -> StatusLine:
+    """Minor version, status and reason (RFC 9112, section 4), remembered: applications use few of them."""
+    version, code, sep = line[:9], line[9:12], line[12:13]
+    if version not in (b"HTTP/1.1 ", b"HTTP/1.0 "):
+        raise MalformedError("no HTTP/1.1 status line")
+    if not code.isdigit() or sep not in (b" ", b"") or not 100 <= int(code) <= 599:
+        raise MalformedError(f"the status line {line[:40]!r}")
+    parsed = (1 if version == b"HTTP/1.1 " else 0, int(code), line[13:])
+    if len(_STATUS_LINES) < _KNOWN_STATUS_LINES and len(line) <= 64:
+        _STATUS_LINES[line] = parsed
+    return parsed
 
 
 def _joined(lines: list[bytes]) -> dict[bytes, bytes]:
@@ -97,23 +104,19 @@ def _joined(lines: list[bytes]) -> dict[bytes, bytes]:
     return fields
 
 
-def _read_framing(head: ResponseHead) -> None:
-    fields = head.fields
+def _read_framing(head: ResponseHead, fields: dict[bytes, bytes]) -> None:
+    status = head.status
     head.chunked, head.upgrade = False, b""
     head.keep_alive = head.minor == 1
-    if (connection := fields.get(b"connection")) is not None:
+    if (connection := fields.get(b"connection")) is not None and connection != b"keep-alive":
         _read_connection(head, connection)
-    if head.status in _BODILESS or head.status < 200:
-        if head.status == 101:
-            head.upgrade = fields.get(b"upgrade", b"").lower()
-        elif head.status != 304 and (b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"):
-            head.keep_alive = False  # it announces a body that may not be there: what follows would be anyone's answer
-        head.content_length = 0
-        return
-    coding = fields.get(b"transfer-encoding")
+    elif connection is not None:
+        head.keep_alive = True
     length = fields.get(b"content-length")
-    if coding is not None:
-        if length is not None or coding.lower() != b"chunked" or head.minor == 0:
+    if status in _BODILESS or status < 200:
+        _read_no_body(head)
+    elif b"transfer-encoding" in fields:
+        if length is not None or fields[b"transfer-encoding"].lower() != b"chunked" or head.minor == 0:
             raise MalformedError("a framing with two meanings", "upstream_garbage")
         head.chunked, head.content_length = True, -1
     elif length is not None:
@@ -124,10 +127,16 @@ def _read_framing(head: ResponseHead) -> None:
         head.content_length, head.keep_alive = UNTIL_CLOSE, False
 
 
+def _read_no_body(head: ResponseHead) -> None:
+    fields = head.fields
+    if head.status == 101:
+        head.upgrade = fields.get(b"upgrade", b"").lower()
+    elif head.status != 304 and (b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"):
+        head.keep_alive = False  # it announces a body that may not be there: what follows would be anyone's answer
+    head.content_length = 0
+
+
 def _read_connection(head: ResponseHead, connection: bytes) -> None:
-    if connection == b"keep-alive":
-        head.keep_alive = True
-        return
     options = connection_options(connection)
     head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
     head.lines = without(head.lines, head.fields, options - _FRAMING)

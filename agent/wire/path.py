@@ -11,7 +11,7 @@ UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._
 """RFC 3986, section 2.3: an escape of one of these means the character itself."""
 _PCHAR = UNRESERVED + b"!$&'()*+,;=:@"
 
-_is_clean = re.compile(rb"(?:/[!$&-\-0-;=@-Z_a-z~][!$&-.0-;=@-Z_a-z~]*+)*+/?+").fullmatch
+is_clean = re.compile(rb"(?:/[!$&-\-0-;=@-Z_a-z~][!$&-.0-;=@-Z_a-z~]*+)*+/?+").fullmatch
 """Only characters that stay as they are, no empty segment and none that begins with a dot."""
 _REFUSED_RAW = re.compile(rb"[\x00-\x20\x7f-\xff\\#?]")
 _ESCAPE = re.compile(rb"%(?:([0-9A-Fa-f]{2})|(.{0,2}))", re.DOTALL)
@@ -85,7 +85,7 @@ def normalise(raw: bytes) -> bytes:
     could read differently.
     """
     # nearly every path ends here, after 0.25 µs; `translate` or four `in` tests would cost more
-    if (raw and _is_clean(raw)) or raw == b"*":
+    if (raw and is_clean(raw)) or raw == b"*":
         return raw
     if raw[:1] != b"/":
         raise AmbiguousPathError("The path doesn't start with a slash.")
