@@ -44,15 +44,18 @@ class Mirroring:
         """Remember how a copy ended."""
         self._cells[result][0] += 1
 
-    def begin(self, exchange: "Ending") -> "Mirror | None":
-        """Prepare the copy of a request that is being forwarded; None where there are too many already."""
+    def begin(self, exchange: "Ending", early: list[bytes]) -> "Mirror | None":
+        """Prepare the copy of a request that is being forwarded; None where there are too many already.
+
+        `early` is what has come of its body, framed as it goes on.
+        """
         target = None
         if self.under_way < UNDER_WAY and not exchange.head.upgrade:
             target = self.cluster.pick(exchange.head, self.context.clock(), None)
         if target is None:
             self.count("dropped")
             return None
-        return Mirror(self, exchange, target)
+        return Mirror(self, exchange, target, early)
 
 
 class Mirror:
@@ -62,7 +65,7 @@ class Mirror:
         "_mirroring", "_pieces", "_size", "_target", "awaiting", "connection", "deadline", "head", "plan", "wheel_at",
     )  # fmt: skip
 
-    def __init__(self, mirroring: Mirroring, exchange: "Ending", target: "Target") -> None:
+    def __init__(self, mirroring: Mirroring, exchange: "Ending", target: "Target", early: list[bytes]) -> None:
         self._mirroring = mirroring
         self._target: Target | None = target
         self.head = exchange.head
@@ -75,7 +78,9 @@ class Mirror:
         self.wheel_at = INFINITE
         mirroring.under_way += 1
         target.begin()
-        if exchange.request_done:
+        for piece in early:
+            self.feed(piece, done=False)
+        if exchange.request_done and self._target is not None:
             self._send()
 
     def feed(self, piece: bytes, done: bool) -> None:

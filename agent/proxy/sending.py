@@ -39,9 +39,13 @@ class Sending(Ending):
         if self._cluster is None:
             self.fail("no_route", "there is neither an application nor an upstream for this route")
             return
+        if plan.mirror is None:
+            self._try(now)
+            return
+        early = self._pieces.copy()  # came while the request waited; sending may let go of it
         self._try(now)
-        if plan.mirror is not None and not self.is_over:
-            self._mirror = plan.mirror.begin(self)
+        if not self.is_over:
+            self._mirror = plan.mirror.begin(self, early)
 
     def _try(self, now: float, *, fresh: bool = False) -> None:
         """Send the request to a target: on a pooled connection at once, else as soon as there is one.
