@@ -23,8 +23,8 @@ from agent.wire.head import RequestHead
 
 if TYPE_CHECKING:
     from agent.proxy.context import Context
-    from agent.proxy.plan import Plan
     from agent.proxy.surface import Surface
+    from agent.wire.forwarded import Trust
 
 _LINGER_S = 2.0
 """A client that has its last answer and sends nothing for so long is cut."""
@@ -46,8 +46,9 @@ class Downstream(asyncio.Protocol):
     """Serves one client. `surface` says what listens here: routes, trust, scheme."""
 
     __slots__ = (
-        "_body", "_held", "_is_full", "_leave_by", "_leaving", "_moved_at", "_parser", "_threw_away", "_unsent",
-        "buffer", "context", "deadline", "exchange", "peer", "surface", "transport", "wheel_at", "will_keep",
+        "_body", "_client_ip", "_held", "_is_full", "_leave_by", "_leaving", "_lines", "_lines_host", "_moved_at",
+        "_parser", "_stranger_to", "_threw_away", "_unsent", "buffer", "context", "deadline", "exchange", "peer",
+        "route", "surface", "transport", "wheel_at", "will_keep",
     )  # fmt: skip
 
     def __init__(self, surface: "Surface") -> None:
@@ -58,7 +59,11 @@ class Downstream(asyncio.Protocol):
         self._body: FixedBody | ChunkedBody | None = None
         self.exchange: Exchange | None = None
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self.peer = ""
+        self.peer = self._client_ip = ""
+        self._stranger_to: Trust | None = None
+        self._lines_host: bytes | None = None
+        self._lines = b""
+        self.route = surface.route
         self.will_keep = True
         self.deadline = INFINITE
         self.wheel_at = INFINITE
@@ -169,7 +174,10 @@ class Downstream(asyncio.Protocol):
     def _begin(self, head: RequestHead, rest: bytes) -> bytes:
         """Start an exchange; returns what of `rest` isn't its body."""
         head.peer = self.peer
-        self.surface.complete(head)
+        if self.surface.trust is self._stranger_to:  # what such a peer says of other addresses doesn't count
+            head.client_ip, head.scheme = self._client_ip, self.surface.scheme
+        else:
+            self._meet(head)
         if head.content_length:
             self._body = ChunkedBody() if head.chunked else FixedBody(head.content_length)
         self.context.in_flight += 1
@@ -178,6 +186,15 @@ class Downstream(asyncio.Protocol):
         if rest and self._body is not None:
             rest = self._read_body(rest) if self.exchange is exchange else self._skip_body(rest)
         return rest
+
+    def _meet(self, head: RequestHead) -> None:
+        """Learn whether this peer is a trusted proxy, once per connection and configuration."""
+        surface = self.surface
+        surface.complete(head)
+        if not surface.trust.trusts(self.peer):
+            self._stranger_to = surface.trust
+            self._client_ip = head.client_ip
+            self._lines_host = None
 
     def can_skip_body(self) -> bool:
         """Whether the rest of a refused request's body is short enough to be read and thrown away.
@@ -221,13 +238,15 @@ class Downstream(asyncio.Protocol):
         self.write(REFUSALS[error.code].render(extra=self.context.date_line(self.context.wall()), close=True))
         self._leave()
 
-    def route(self, head: RequestHead) -> "Plan":
-        """The plan for this head; there always is one."""
-        return self.surface.route(head)
-
     def forwarded(self, head: RequestHead) -> bytes:
-        """The forwarding header lines (X-Forwarded-*, Forwarded) for this request."""
-        return self.surface.forwarded(self.peer, head)
+        """The forwarding header lines (X-Forwarded-*, Forwarded) for this request: a stranger's depend on Host alone."""
+        host = head.fields.get(b"host", b"")
+        if host == self._lines_host and self._stranger_to is self.surface.trust:
+            return self._lines
+        lines = self.surface.forwarded(self.peer, head)
+        if self._stranger_to is self.surface.trust:
+            self._lines_host, self._lines = host, lines
+        return lines
 
     # --- writing answers -----------------------------------------------------------------------------------------
 

@@ -28,7 +28,9 @@ class Surface(ABC):
 
     def __init__(self, context: Context, *, scheme: bytes = b"http") -> None:
         self.context = context
-        self._scheme = scheme
+        self.scheme = scheme
+        self.trust = Trust()
+        """Whose word on other addresses counts. Another object after a reload: what was learned of peers is void then."""
         limits = context.limits
         self._head_limits = HeadLimits(limits.head_bytes, limits.head_fields)
         self.rules = FieldRules(HOP_BY_HOP | REWRITTEN_IN_REQUESTS)
@@ -66,7 +68,6 @@ class InboundSurface(Surface):
     _match: Callable[[RequestHead], Plan | None]
     _default: Plan
     _ambiguous: Plan
-    _trust: Trust
 
     def use(
         self,
@@ -85,7 +86,7 @@ class InboundSurface(Surface):
         self._match = table.match
         self._default = default
         self._ambiguous = ambiguous
-        self._trust = trust
+        self.trust = trust
 
     def parser(self) -> RequestParser:
         """See `Surface.parser`."""
@@ -100,12 +101,12 @@ class InboundSurface(Surface):
 
     def complete(self, head: RequestHead) -> None:
         """See `Surface.complete`."""
-        head.scheme = self._scheme
-        self._trust.complete(head)
+        head.scheme = self.scheme
+        self.trust.complete(head)
 
     def forwarded(self, peer: str, head: RequestHead) -> bytes:
         """See `Surface.forwarded`."""
-        return self._trust.lines(head)
+        return self.trust.lines(head)
 
 
 class OutboundSurface(Surface):
