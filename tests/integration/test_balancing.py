@@ -101,7 +101,7 @@ async def test_a_retry_goes_to_another_target() -> None:
                 "all": {
                     "targets": [dead, bad.url, good.url],
                     "balance": "round_robin",
-                    "retry": {"attempts": 3, "budget": {"ratio": 1}, "backoff_s": 0.001},
+                    "retry": {"attempts": 3, "budget": {"min_per_s": 1000}, "backoff_s": 0.001},
                     "outlier": {"consecutive_5xx": 0},
                 }
             }
