@@ -18,7 +18,7 @@ Origin = Literal["app", "upstream"]
 class Target(Endpoint):
     """One address of a cluster, with its connections and how it has been doing."""
 
-    __slots__ = ("cluster", "name", "origin", "pool")
+    __slots__ = ("cluster", "name", "only", "origin", "pool")
 
     def __init__(self, address: Address, pool: Pool, cluster: "Cluster") -> None:
         super().__init__(address)
@@ -37,7 +37,7 @@ class Target(Endpoint):
         """A try is on its way to this target."""
         self.in_flight += 1
 
-    def end(self, ok: bool | None, seconds: float, now: float, *, gateway: bool = False) -> None:
+    def end(self, ok: bool | None, seconds: float, now: float, gateway: bool = False) -> None:
         """The try is over. `ok` is None where it says nothing (the client left); `seconds` is -1 without an answer."""
         self.in_flight -= 1
         cluster = self.cluster
@@ -54,7 +54,7 @@ class Target(Endpoint):
 class Cluster:
     """All targets of one name."""
 
-    __slots__ = ("_balancer", "_only", "duration", "ejections", "learns", "name", "origin", "outlier", "targets")
+    __slots__ = ("_balancer", "duration", "ejections", "learns", "name", "only", "origin", "outlier", "targets")
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Cluster:
         self._balancer = balancer
         self.outlier = outlier
         self.targets: tuple[Target, ...] = ()
-        self._only: Target | None = None
+        self.only: Target | None = None
         self.learns = False
         """Whether how a try went changes what is picked next."""
         labels = ("upstream",)
@@ -97,15 +97,15 @@ class Cluster:
     def use(self, targets: Sequence[Target]) -> None:
         """Take these targets from now on; exchanges that have begun go on with theirs."""
         self.targets = tuple(targets)
-        self._only = self.targets[0] if len(self.targets) == 1 else None
+        self.only = self.targets[0] if len(self.targets) == 1 else None
         self.learns = len(self.targets) > 1
         if self.outlier is not None:
             self.outlier.use(self.targets)
 
     def pick(self, head: RequestHead, now: float, tried: "Sequence[Target] | None") -> Target | None:
         """The target for a try, another one than those that were `tried` where there is one."""
-        if self._only is not None:
-            return self._only
+        if self.only is not None:
+            return self.only
         if self._balancer is None:
             return None
         return cast("Target | None", self._balancer(self.targets, head, now, tried or ()))

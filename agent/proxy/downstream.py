@@ -239,7 +239,7 @@ class Downstream(asyncio.Protocol):
         self._leave()
 
     def forwarded(self, head: RequestHead) -> bytes:
-        """The forwarding header lines (X-Forwarded-*, Forwarded) for this request: a stranger's depend on Host alone."""
+        """The forwarding header lines (X-Forwarded-*, Forwarded); a stranger's depend on Host alone."""
         host = head.fields.get(b"host", b"")
         if host == self._lines_host and self._stranger_to is self.surface.trust:
             return self._lines

@@ -135,14 +135,6 @@ class Ending:
             else:
                 connection.discard()
 
-    def _tell_observers(self, now: float) -> None:
-        for place, policy in self.plan.observers:
-            if place < self._passed:
-                try:
-                    policy.on_response(self.head, self, now)
-                except Exception as error:  # noqa: BLE001  the others must hear of it all the same
-                    self.context.report(policy.name, error)
-
     def _stop_waiting(self) -> None:
         wait, self._wait = self._wait, None
         if wait is not None:
@@ -152,13 +144,18 @@ class Ending:
         self.is_over = True
         if self._wait is not None:
             self._stop_waiting()
-        self._target_done(ok=None)
+        if self.target is not None:
+            self._target_done(ok=None)
         self.awaiting = 0
         if self._mirror is not None:
             self._mirror.abandon()
         plan = self.plan
-        if plan.observers:
-            self._tell_observers(now)
+        for place, policy in plan.observers:
+            if place < self._passed:
+                try:
+                    policy.on_response(self.head, self, now)
+                except Exception as error:  # noqa: BLE001  the others must hear of it all the same
+                    self.context.report(policy.name, error)
         plan.recorder.record(self, now)
         if plan.log:
             self.context.log(self, now)

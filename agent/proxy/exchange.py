@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from agent.core.tasks import spawn
 from agent.policies.retry import parse_retry_after
+from agent.policies.timeout import DEADLINE_FIELD
 from agent.ports.policy import Deny, Need
-from agent.proxy.respond import response_bytes
+from agent.proxy.respond import response_parts
 from agent.proxy.sending import Sending
 from agent.proxy.tunnel import Tunnel
 from agent.telemetry.trace_context import begin
@@ -38,11 +39,13 @@ class Exchange(Sending):
         )
         self.plan = plan = client.route(head)
         head.route = plan.name
-        self.deadline = client.deadline = plan.timeouts.deadline(head, self.started)
-        if client.deadline < client.wheel_at:
+        now, timeouts = self.started, plan.timeouts
+        deadline = timeouts.deadline(head, now) if DEADLINE_FIELD in fields else now + timeouts.first_s
+        self.deadline = client.deadline = deadline
+        if deadline < client.wheel_at:
             context.watch(client)
         try:
-            self._judge(self.started)
+            self._judge(now)
         except Exception as error:  # noqa: BLE001  a defect of ours refuses the request: fail closed
             self._defect("policy", error)
 
@@ -99,17 +102,18 @@ class Exchange(Sending):
         self.status = status
         self.origin = self.target.origin if self.target is not None else "app"
         self.response_started = True
-        data, self._chunked_out = response_bytes(self, response, done)
+        parts, chunked = response_parts(self, response, done)
         if piece:
             self.bytes_out += len(piece)
-            data += chunk(piece) if self._chunked_out else piece
+            parts.append(chunk(piece) if chunked else piece)
         if done:
-            if self._chunked_out:
-                data += LAST_CHUNK
-            self.client.write(data)
+            if chunked:
+                parts.append(LAST_CHUNK)
+            self.client.transport.write(b"".join(parts))
             self._complete(now)
             return
-        self.client.write(data)
+        self._chunked_out = chunked
+        self.client.write(b"".join(parts))
         self.client.relaying(self.quiet_until(now))
 
     def respond_more(self, piece: bytes, done: bool) -> None:
@@ -135,8 +139,8 @@ class Exchange(Sending):
         self.upstream_s = now - self.sent_at
         self.status, self.response_started = 101, True
         self.origin = self.target.origin if self.target is not None else "app"
-        data, _ = response_bytes(self, response, done=True)
-        self.client.write(data + rest)
+        parts, _ = response_parts(self, response, done=True)
+        self.client.write(b"".join((*parts, rest)))
         Tunnel(self, connection).begin()
 
     def tunnel_closed(self, bytes_in: int, bytes_out: int) -> None:
@@ -159,5 +163,6 @@ class Exchange(Sending):
                 connection.discard()
         target, self.target = self.target, None
         if target is not None:
-            target.end(self.status < 500, self.upstream_s, now, gateway=502 <= self.status <= 504)
+            status = self.status
+            target.end(status < 500, self.upstream_s, now, 502 <= status <= 504)
         self._finish(now, close=not self.client.will_keep)

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from agent.wire.head import RequestHead
+
 if TYPE_CHECKING:
     from agent.proxy.ending import Ending
 
@@ -11,10 +13,10 @@ _STRIPPED_TOKEN = b"authorization:"
 def request_bytes(exchange: "Ending", authority: bytes) -> bytes:
     """The head to send, with its blank line. `authority` is the target's, where the client's Host isn't kept."""
     head, plan = exchange.head, exchange.plan
-    lines = head.lines
+    lines, fields, timeouts = head.lines, head.fields, plan.timeouts
     if not plan.forward_token:
         lines = [line for line in lines if line[:14].lower() != _STRIPPED_TOKEN]
-    host = head.fields.get(b"host") if plan.host is None else plan.host
+    host = fields.get(b"host") if plan.host is None else plan.host
     target = head.path + b"?" + head.query if head.query else head.path
     return b"".join(
         (
@@ -27,21 +29,18 @@ def request_bytes(exchange: "Ending", authority: bytes) -> bytes:
             b"\r\n".join(lines),
             b"\r\n" if lines else b"",
             exchange.client.forwarded(head),
-            plan.timeouts.deadline_line(exchange.deadline, exchange.sent_at),
+            timeouts.deadline_line(exchange.deadline, exchange.sent_at) if timeouts.forwards else b"",
             head.trace.header(),
             head.request_extra,
-            _framing(exchange),
+            _framing(head) if head.content_length or head.upgrade or b"content-length" in fields else b"",
             b"\r\n",
         )
     )
 
 
-def _framing(exchange: "Ending") -> bytes:
-    head = exchange.head
-    if head.content_length == 0:
-        if head.upgrade:
-            return b"connection: upgrade\r\nupgrade: %b\r\n" % head.fields[b"upgrade"]
-        return b"content-length: 0\r\n" if b"content-length" in head.fields else b""
+def _framing(head: RequestHead) -> bytes:
+    if head.upgrade:
+        return b"connection: upgrade\r\nupgrade: %b\r\n" % head.fields[b"upgrade"]
     if head.chunked:
         return b"transfer-encoding: chunked\r\n"
     return b"content-length: %d\r\n" % head.content_length

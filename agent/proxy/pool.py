@@ -156,9 +156,16 @@ class Pool:
                 exchange.connect_failed(*_blame(error, self.address))
                 return
             raise
+        self._connected(connection, exchange, ticket)
+
+    def _connected(self, connection: UpstreamConnection, exchange: "Exchange", ticket: int) -> None:
+        is_lost = connection.transport.is_closing()  # closed by its peer at once, or it spoke before it was asked
         if exchange.awaiting == ticket:
-            exchange.attach(connection)
-        else:
+            if is_lost:
+                exchange.connect_failed("upstream_closed", f"{self.address} closed the connection at once")
+            else:
+                exchange.attach(connection)
+        elif not is_lost:
             self.give_back(connection, self._context.clock())
 
     async def _connect(self, exchange: "Exchange") -> UpstreamConnection:

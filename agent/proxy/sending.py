@@ -54,13 +54,13 @@ class Sending(Ending):
         """
         plan, cluster = self.plan, self._cluster
         assert cluster is not None
-        target = cluster.pick(self.head, now, self._tried)
+        target = cluster.only or cluster.pick(self.head, now, self._tried)
         if target is None:
             self.fail("no_healthy_target", f"upstream {cluster.name}")
             return
         self.target = target
         self.target_name = target.name
-        target.begin()
+        target.in_flight += 1
         self.tries += 1
         if plan.retry is not None:
             self.client.set_deadline(plan.retry.try_deadline(now, self.deadline))
@@ -103,7 +103,8 @@ class Sending(Ending):
         if self.head.chunked:
             piece = chunk(piece) if piece else b""
             if done:
-                piece += last_chunk(trailers or []) if self.context.limits.trailers == "forward" else LAST_CHUNK
+                forward = self.context.limits.trailers == "forward"
+                piece += last_chunk(self.client.surface.trailers(trailers or [])) if forward else LAST_CHUNK
         if done:
             self.request_done = True
         if self.response_started:

@@ -30,7 +30,7 @@ class Surface(ABC):
         self.context = context
         self.scheme = scheme
         self.trust = Trust()
-        """Whose word on other addresses counts. Another object after a reload: what was learned of peers is void then."""
+        """Whose word on other addresses counts. A reload brings another object: what was learned of peers is void."""
         limits = context.limits
         self._head_limits = HeadLimits(limits.head_bytes, limits.head_fields)
         self.rules = FieldRules(HOP_BY_HOP | REWRITTEN_IN_REQUESTS)
