@@ -16,6 +16,7 @@ import yaml
 from agent.config.load import loads
 from agent.runtime.settings import LifecycleSettings
 from agent.telemetry.access_log import FIELDS
+from agent.wire.codes import TABLE
 from examples.demo.world import World
 from tests.e2e.doc_blocks import KINDS, ROOT, Block, Command, blocks_of, missing_line, pages
 from tests.e2e.page_shell import PageShell, page_shell
@@ -30,7 +31,7 @@ upstreams: {inventory: {targets: ["http://127.0.0.1:9101"]}, search: {targets: [
 """
 PORTS = ("8000", "8080", "4500", "4501", "4502", "9100")
 LISTEN = {"inbound": {"host": "127.0.0.1", "port": 8080}, "local": {"port": 4500}, "admin": {"port": 4501}}
-METRIC = re.compile(r"\b(?:outrigger|http_server)_[a-z_]+\b")
+METRIC = re.compile(r"(?<![/\w])(?:outrigger|http_server)_[a-z_]+\b(?!\.py)")
 
 
 def of_kind(*kinds: str) -> list[Any]:
@@ -174,3 +175,22 @@ def free_ports() -> dict[str, str]:
     for each in sockets:
         each.close()
     return dict(zip(PORTS, numbers, strict=True))
+
+
+def test_every_code_has_its_first_aid() -> None:
+    rows = re.findall(
+        r"^\| (`[^|]+) \|", (ROOT / "docs" / "operating.md").read_text().split("## First aid")[1], re.MULTILINE
+    )
+    helped = {code for row in rows for code in re.findall(r"`(\w+)`", row)}
+    assert {row.code for row in TABLE} == helped
+
+
+def test_every_field_of_the_access_log_is_explained() -> None:
+    text = (ROOT / "docs" / "operating.md").read_text()
+    assert [field.name for field in FIELDS if f"`{field.name}`" not in text] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "docs" / "decisions").glob("*.md"))], ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
