@@ -113,6 +113,11 @@ class UpstreamConnection(asyncio.Protocol):
                     return
                 head, length = parsed
                 if head.status >= 200:
+                    if head.content_length == len(data) - length and not to_head:  # all of it, most of the time
+                        self.reusable = head.keep_alive
+                        self.served += 1
+                        exchange.respond(head, data[length:], True)
+                        return
                     break
                 data = data[length:]
                 if head.status == 101:

@@ -49,8 +49,18 @@ _ALIASES = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
 _VALUE_BYTES = bytes(code for code in range(256) if code == 9 or 0x20 <= code != 0x7F)
 _ENDS = [b"\r\n" * count for count in range(256)]
 
+_KNOWN_LINES = 1024
+_KNOWN_LINE_BYTES = 128
+_NOT_REMEMBERED = frozenset(
+    {b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"traceparent", b"tracestate", b"x-request-id"}
+    | {b"if-none-match", b"etag", b"idempotency-key", b"x-correlation-id", b"referer", b"location"}
+)
+"""Secrets, and what is another one in every message."""
+
 Rule = tuple[bytes, bool]
 """(lower-case name, whether the field is forwarded)."""
+Line = tuple[bytes, bytes, bytes]
+"""(lower-case name, value, the line as it is forwarded or ``b""`` where it isn't)."""
 
 
 def check_block(block: bytes, lines: int) -> None:
@@ -69,19 +79,23 @@ class FieldRules:
 
     A spelling is checked against the grammar of a token before it is remembered, so that finding it there is proof.
     What an application could take for a dropped field, or for one that may come only once, is dropped as well.
+
+    Whole lines are remembered too, in a second bounded table: most of a head's lines came in the head before.
     """
 
-    __slots__ = ("_dropped", "_owned", "known")
+    __slots__ = ("_dropped", "_owned", "known", "lines")
 
     def __init__(self, dropped: frozenset[bytes]) -> None:
         self._dropped = dropped
         self._owned: frozenset[bytes] = frozenset()
         self.known: dict[bytes, Rule] = {}
+        self.lines: dict[bytes, Line] = {}
 
     def own(self, names: frozenset[bytes]) -> None:
         """Drop these (lower-case) names too: those in which the sidecar itself tells the application who is calling."""
         self._owned = names
         self.known.clear()
+        self.lines.clear()
 
     def forwards(self, name: bytes) -> bool:
         """Whether a field of this lower-case name goes on."""
@@ -89,6 +103,17 @@ class FieldRules:
         if plain in self._dropped or plain in self._owned or plain.startswith(OURS):
             return False
         return plain == name or plain not in SINGLETONS
+
+    def line(self, line: bytes) -> Line:
+        """Take a line apart that isn't in `lines`. Its bytes have passed `check_block`. Raises MalformedError."""
+        name, raw, (lower, forwarded) = self.read(line)
+        value = raw.strip()
+        parsed = (lower, value, name + b": " + value if forwarded else b"")
+        if len(line) <= _KNOWN_LINE_BYTES and lower not in _NOT_REMEMBERED:
+            if len(self.lines) >= _KNOWN_LINES:
+                self.lines.clear()
+            self.lines[line] = parsed
+        return parsed
 
     def read(self, line: bytes) -> tuple[bytes, bytes, Rule]:
         """Name as spelled, value and rule of a line whose name isn't known yet, or that has no blank after its colon.

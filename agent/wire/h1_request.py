@@ -112,18 +112,12 @@ class RequestParser:
             raise MalformedError(f"more than {self._limits.fields} header fields", "head_too_large")
         fields: dict[bytes, bytes] = {}
         kept: list[bytes] = []
-        known = self._rules.known
+        known = self._rules.lines
         for line in lines[1:-2]:
-            name, colon, raw = line.partition(b": ")
-            rule = known.get(name)
-            if rule is None or not colon:
-                name, raw, rule = self._rules.read(line)
-                line = name + b": " + raw  # noqa: PLW2901  one spelling: with a blank
-            lower, forwarded = rule
-            value = raw.strip()
+            lower, value, forwarded = known.get(line) or self._rules.line(line)
             fields[lower] = value
             if forwarded:
-                kept.append(line if value is raw else name + b": " + value)
+                kept.append(forwarded)
         if len(fields) != count:
             fields = _joined(lines[1:-2])
         head.target = target

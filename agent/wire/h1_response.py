@@ -57,18 +57,12 @@ def _read_head(lines: list[bytes]) -> ResponseHead:
         raise MalformedError(f"more than {_MOST_FIELDS} header fields")
     fields: dict[bytes, bytes] = {}
     kept: list[bytes] = []
-    known = RESPONSE_RULES.known
+    known = RESPONSE_RULES.lines
     for line in lines[1:-2]:
-        name, colon, raw = line.partition(b": ")
-        rule = known.get(name)
-        if rule is None or not colon:
-            name, raw, rule = RESPONSE_RULES.read(line)
-            line = name + b": " + raw  # noqa: PLW2901  one spelling: with a blank
-        lower, forwarded = rule
-        value = raw.strip()
+        lower, value, forwarded = known.get(line) or RESPONSE_RULES.line(line)
         fields[lower] = value
         if forwarded:
-            kept.append(line if value is raw else name + b": " + value)
+            kept.append(forwarded)
     head.fields = fields if len(fields) == len(lines) - 3 else _joined(lines[1:-2])
     head.lines = kept
     _read_framing(head, head.fields)
