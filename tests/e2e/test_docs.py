@@ -194,3 +194,14 @@ def test_every_field_of_the_access_log_is_explained() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_proof_of_the_threat_model_exists() -> None:
+    proofs = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "threat-model.md").read_text())
+    assert len(proofs) > 25
+    missing = [
+        f"{file}::{name}"
+        for file, name in proofs
+        if not (ROOT / file).exists() or f"def {name}(" not in (ROOT / file).read_text()
+    ]
+    assert missing == []

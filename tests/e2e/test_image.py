@@ -1,6 +1,7 @@
-"""What is shipped: the wheel, installed as its users do, and the image's recipe (`docker build -t …`, `docker run …`).
+"""What is shipped: the wheel, installed as its users do (`pip wheel …`, `pip install …`), and the image's recipe.
 
-No container engine is needed: the recipe's steps are tried where they can be, the rest of it is read.
+No container engine is needed for what `docker build` and `docker run` do: the recipe's steps are tried where they can be,
+the rest of it is read.
 """
 
 import json
