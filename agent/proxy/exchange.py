@@ -141,6 +141,7 @@ class Exchange(Sending):
         self.origin = self.target.origin if self.target is not None else "app"
         parts, _ = response_parts(self, response, done=True)
         self.client.write(b"".join((*parts, rest)))
+        self.bytes_out += len(rest)
         Tunnel(self, connection).begin()
 
     def tunnel_closed(self, bytes_in: int, bytes_out: int) -> None:

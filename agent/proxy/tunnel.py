@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 class Tunnel:
     """The two ends of one upgraded connection."""
 
-    __slots__ = ("_client_end", "_exchange", "_idle_s", "_open", "_upstream_end", "deadline", "wheel_at")
+    __slots__ = ("_client_end", "_ends_at", "_exchange", "_idle_s", "_open", "_upstream_end", "deadline", "wheel_at")
 
     def __init__(self, exchange: "Exchange", connection: "UpstreamConnection") -> None:
         self._exchange = exchange
         self._idle_s = exchange.plan.timeouts.idle_s
+        self._ends_at = exchange.ends_at()
         self._client_end = TunnelEnd(self, exchange.client.transport)
         self._upstream_end = TunnelEnd(self, connection.transport)
         self._client_end.other, self._upstream_end.other = self._upstream_end, self._client_end
@@ -38,6 +39,7 @@ class Tunnel:
         self._upstream_end.transport.set_protocol(self._upstream_end)
         early, client.buffer = client.buffer, b""
         if early:
+            self._client_end.bytes = len(early)
             self._upstream_end.transport.write(early)
         client.resume_all()
         self._exchange.context.in_flight -= 1
@@ -47,13 +49,15 @@ class Tunnel:
     def moved(self) -> None:
         """Something went through: put the end off."""
         context = self._exchange.context
-        self.deadline = context.clock() + self._idle_s
+        self.deadline = min(context.clock() + self._idle_s, self._ends_at)
         if self.deadline < self.wheel_at:
             context.watch(self)
 
     def on_deadline(self, now: float) -> None:
-        """Nothing moved for too long."""
-        self._exchange.code = self._exchange.code or "timeout"
+        """Nothing moved for too long, or its time is up."""
+        exchange = self._exchange
+        exchange.code = exchange.code or "timeout"
+        exchange.why = "open for max_duration_s" if now >= self._ends_at else "nothing moved for idle_timeout_s"
         self.close()
 
     def close(self) -> None:
