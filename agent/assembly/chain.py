@@ -70,7 +70,7 @@ def chain_of(route: RouteSettings, parts: Parts, leads_to: str | None) -> tuple[
         concurrency = Concurrency(route.concurrency, route=name, registry=registry, share=parts.share)
         add(concurrency, route.concurrency.mode)
     if leads_to is not None:
-        own = {policy.name for policy in chain}
+        own = {policy.name for policy in chain if not isinstance(policy, Shadow)}  # a trial replaces nothing
         chain.extend(policy for policy in parts.shared.get(leads_to, ()) if policy.name not in own)
     return tuple(chain)
 

@@ -33,6 +33,18 @@ class Live(NamedTuple):
     resolver: Resolver
 
 
+def upstream_definition(settings: UpstreamSettings) -> str:
+    """What has to be equal for an upstream to keep its connections and statistics over a reload."""
+    return settings.model_dump_json(
+        include={"targets", "balance", "sticky_by", "outlier", "dns_refresh_s", "pool", "tls"}
+    )
+
+
+def app_definition(settings: AppSettings) -> str:
+    """The same for the application."""
+    return settings.model_dump_json(include={"url", "hold", "pool", "tls"})
+
+
 def upstream_cluster(name: str, settings: UpstreamSettings, context: Context, warn: Callable[[str], None]) -> Live:
     """The cluster of one upstream. Raises ConfigError where its TLS files can't be used."""
     tls = client_tls(f"upstreams.{name}.tls", settings.tls or UpstreamTlsSettings())
@@ -58,7 +70,7 @@ def upstream_cluster(name: str, settings: UpstreamSettings, context: Context, wa
         )
         return Target(address, pool, cluster)
 
-    return _live(cluster, addresses, make, settings.dns_refresh_s, settings.model_dump_json(), warn)
+    return _live(cluster, addresses, make, settings.dns_refresh_s, upstream_definition(settings), warn)
 
 
 def app_cluster(settings: AppSettings, context: Context, warn: Callable[[str], None]) -> Live:
@@ -76,8 +88,7 @@ def app_cluster(settings: AppSettings, context: Context, warn: Callable[[str], N
         return Target(address, pool, cluster)
 
     # One application is one target, whatever its name resolves to: connecting looks the name up.
-    definition = settings.model_dump_json(include={"url", "hold", "pool", "tls"})
-    return _live(cluster, [address], make, 30.0, definition, warn, follows_dns=False)
+    return _live(cluster, [address], make, 30.0, app_definition(settings), warn, follows_dns=False)
 
 
 def _live(  # noqa: PLR0913  one private place for what both kinds share

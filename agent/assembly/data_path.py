@@ -4,7 +4,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from agent.assembly.chain import Parts, carry_state, shared_policies
-from agent.assembly.clusters import APP, Live, app_cluster, upstream_cluster
+from agent.assembly.clusters import (
+    APP,
+    Live,
+    app_cluster,
+    app_definition,
+    upstream_cluster,
+    upstream_definition,
+)
 from agent.assembly.tables import Compiler, Tables
 from agent.config.root import Config
 from agent.core.tasks import spawn
@@ -63,17 +70,20 @@ class DataPath:
         return self.generation
 
     def _clusters(self, config: Config, old: Generation | None) -> dict[str, Live]:
-        made = {
-            name: upstream_cluster(name, settings, self.context, self._warn)
+        known = old.clusters if old is not None else {}
+
+        def kept(name: str, definition: str) -> Live | None:
+            return known[name] if name in known and known[name].definition == definition else None
+
+        clusters = {
+            name: kept(name, upstream_definition(settings))
+            or upstream_cluster(name, settings, self.context, self._warn)
             for name, settings in config.upstreams.items()
         }
         if config.app is not None:
-            made[APP] = app_cluster(config.app, self.context, self._warn)
-        known = old.clusters if old is not None else {}
-        return {
-            name: known[name] if name in known and known[name].definition == live.definition else live
-            for name, live in made.items()
-        }
+            app = kept(APP, app_definition(config.app))
+            clusters[APP] = app or app_cluster(config.app, self.context, self._warn)
+        return clusters
 
     def _issuers(self, config: Config, old: Generation | None) -> dict[str, Issuer]:
         known = old.issuers if old is not None else {}
@@ -119,6 +129,7 @@ class DataPath:
                 continue
             if before is not None:
                 _retire(before)
+            live.cluster.announce()
             live.resolver.start()
         for name, issuer in new.issuers.items():
             if old is None or old.issuers.get(name) is not issuer:
@@ -127,6 +138,7 @@ class DataPath:
             for name, before in old.clusters.items():
                 if name not in new.clusters:
                     _retire(before)
+                    before.cluster.forget()
             for name, issuer in old.issuers.items():
                 if new.issuers.get(name) is not issuer:
                     spawn(issuer.stop(), name=f"stop issuer {name}")

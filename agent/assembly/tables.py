@@ -104,7 +104,7 @@ class Compiler:
 
     def _route(self, route: RouteSettings) -> Plan:
         names = [part.upstream for part in route.split] or [route.upstream or APP]
-        plan = self._plan(route.name, route.match.path if route.name != DEFAULT else "*", route.limits_of_time)
+        plan = self._plan(route.name, route.match.path if route.name != DEFAULT else "*", self._times(route))
         plan.cluster = self._clusters.get(names[0])
         if route.split:
             ways = [(part.upstream, part.weight, self._clusters[part.upstream]) for part in route.split]
@@ -125,6 +125,13 @@ class Compiler:
             retry = self._config.upstreams[route.upstream].retry
         self._finish(plan, chain_of(route, self._parts, names[0] if len(names) == 1 else None), retry)
         return plan
+
+    def _times(self, route: RouteSettings) -> TimeoutSettings:
+        times = route.limits_of_time
+        if route.upstream is None or "connect_timeout_s" in route.timeouts.model_fields_set:
+            return times
+        its_own = self._config.upstreams[route.upstream].limits_of_time
+        return times.model_copy(update={"connect_timeout_s": its_own.connect_timeout_s})
 
     def _upstream(self, name: str) -> Plan:
         """The plan of the application's own calls to an upstream."""

@@ -33,7 +33,6 @@ class UpstreamSettings(upstream_settings.UpstreamSettings):
 
     @property
     def limits_of_time(self) -> TimeoutSettings:
-        """`timeouts` with what `timeout_s` says."""
-        if self.timeout_s is None:
-            return self.timeouts
-        return self.timeouts.model_copy(update={"timeout_s": self.timeout_s})
+        """`timeouts` with what `timeout_s` and `connect_timeout_s` say."""
+        short = {"timeout_s": self.timeout_s, "connect_timeout_s": self.connect_timeout_s}
+        return self.timeouts.model_copy(update={name: value for name, value in short.items() if value is not None})

@@ -68,7 +68,10 @@ def open_issuer(
         key = HmacKey(settings.secret.get_secret_value().encode())
         return Issuer(name, settings, FixedKeys({(None, "HS256"): key}, ignores_kid=True))
     if settings.jwks.keys is not None:
-        found = key_set(settings.jwks.keys, settings.algorithms)
+        try:
+            found = key_set(settings.jwks.keys, settings.algorithms)
+        except KeySetError as error:
+            raise KeySetError(f"issuers.{name}.jwks.keys: {error}") from None
         if found.warnings:
             raise KeySetError(f"issuers.{name}.jwks.keys: " + "; ".join(found.warnings))
         return Issuer(name, settings, FixedKeys(found.keys))

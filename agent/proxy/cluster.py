@@ -54,7 +54,9 @@ class Target(Endpoint):
 class Cluster:
     """All targets of one name."""
 
-    __slots__ = ("_balancer", "duration", "ejections", "learns", "name", "only", "origin", "outlier", "targets")
+    __slots__ = (
+        "_balancer", "_gauges", "duration", "ejections", "learns", "name", "only", "origin", "outlier", "targets",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -87,9 +89,7 @@ class Cluster:
             ("outrigger_upstream_pending_requests", "Requests that wait for a connection.", lambda pool: pool.pending),
             ("outrigger_upstream_held_requests", "Requests that wait for a target to come back.", _held),
         )
-        for metric, meaning, read in gauges:
-            gauge = registry.gauge(metric, meaning, labels)
-            gauge.watch(partial(self._total, read), name)
+        self._gauges = [(registry.gauge(metric, meaning, labels), read) for metric, meaning, read in gauges]
 
     def _total(self, read: Callable[[Pool], int]) -> float:
         return sum(read(target.pool) for target in self.targets)
@@ -109,6 +109,16 @@ class Cluster:
         if self._balancer is None:
             return None
         return cast("Target | None", self._balancer(self.targets, head, now, tried or ()))
+
+    def announce(self) -> None:
+        """It is in force: from now on the gauges of its name are read here."""
+        for gauge, read in self._gauges:
+            gauge.watch(partial(self._total, read), self.name)
+
+    def forget(self) -> None:
+        """Take its gauges out of the metrics: there is no upstream of this name any more."""
+        for gauge, _ in self._gauges:
+            gauge.forget(self.name)
 
     def close(self) -> None:
         """Close idle connections; those in use close when their exchange is over."""

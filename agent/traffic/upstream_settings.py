@@ -97,8 +97,9 @@ class UpstreamSettings(Settings):
     """When a target that keeps failing is left out for a while."""
     dns_refresh_s: float = Field(default=30, gt=0, le=86400)
     """Seconds after which names are resolved anew. Addresses that stay keep their connections and statistics."""
-    connect_timeout_s: float = Field(default=5, gt=0, le=300)
-    """Seconds to connect, TLS handshake included; then 504, or another target where a retry is configured."""
+    connect_timeout_s: float | None = Field(default=None, gt=0, le=300)
+    """Seconds to connect, TLS handshake included: short for `timeouts.connect_timeout_s`. Routes that lead here use it
+    where they don't set their own."""
     pool: PoolSettings = PoolSettings()
     """Connections to each target."""
     tls: UpstreamTlsSettings | None = None

@@ -119,9 +119,9 @@ async def running() -> AsyncIterator[RunningSidecar]:
         handlers |= {"silent-body": stays_silent(CHUNKED + b"4\r\nhalf\r\n"), "deaf": deaf}
         urls = {name: await stack.enter_async_context(socket_app(handler)) for name, handler in handlers.items()}
         urls |= {"gone": f"http://127.0.0.1:{free_port()}", "full": full_backlog(stack), "no-socket": "unix:/nowhere"}
-        times = {"timeout_s": 0.4, "idle_timeout_s": 0.4, "connect_timeout_s": 0.2}
+        times = {"timeout_s": 0.4, "idle_timeout_s": 0.4}
         config = {
-            "upstreams": {name: {"targets": [url]} for name, url in urls.items()},
+            "upstreams": {name: {"targets": [url], "connect_timeout_s": 0.2} for name, url in urls.items()},
             "limits": {"body_timeout_s": 0.5},
             "routes": [
                 {"name": name, "match": {"path": f"/{name}/**"}, "upstream": name, "timeouts": times} for name in urls

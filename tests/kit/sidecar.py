@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,13 @@ class RunningSidecar:
             if family == name and wanted <= set(rest.rstrip("}").split(",")):
                 return float(value)
         return 0.0
+
+    async def until_metric(self, is_so: Callable[[float], bool], name: str, **labels: str) -> float:
+        """Wait until a series has a value that is so."""
+        async with asyncio.timeout(10):
+            while not is_so(value := await self.metric(name, **labels)):  # noqa: ASYNC110  another process counts
+                await asyncio.sleep(0.02)
+        return value
 
     async def stop(self, number: signal.Signals = signal.SIGTERM, *, wait_s: float = 40.0) -> int:
         """Send a signal and wait for the end: the exit status."""
