@@ -1,7 +1,7 @@
 """What is shipped: the wheel, installed as its users do (`pip wheel …`, `pip install …`), and the image's recipe.
 
-No container engine is needed for what `docker build` and `docker run` do: the recipe's steps are tried where they can be,
-the rest of it is read.
+There may be no container engine here for `docker build` and `docker run`: the recipe's steps are tried where they can
+be, and the rest of it is read.
 """
 
 import json
