@@ -83,19 +83,22 @@ class FieldRules:
     Whole lines are remembered too, in a second bounded table: most of a head's lines came in the head before.
     """
 
-    __slots__ = ("_dropped", "_owned", "known", "lines")
+    __slots__ = ("_dropped", "_owned", "generation", "known", "lines")
 
     def __init__(self, dropped: frozenset[bytes]) -> None:
         self._dropped = dropped
         self._owned: frozenset[bytes] = frozenset()
         self.known: dict[bytes, Rule] = {}
         self.lines: dict[bytes, Line] = {}
+        self.generation = 0
+        """Another number after `own`: what was read under the old rules is to be read again."""
 
     def own(self, names: frozenset[bytes]) -> None:
         """Drop these (lower-case) names too: those in which the sidecar itself tells the application who is calling."""
         self._owned = names
         self.known.clear()
         self.lines.clear()
+        self.generation += 1
 
     def forwards(self, name: bytes) -> bool:
         """Whether a field of this lower-case name goes on."""
@@ -114,6 +117,10 @@ class FieldRules:
                 self.lines.clear()
             self.lines[line] = parsed
         return parsed
+
+    def are_known(self, lines: list[bytes]) -> bool:
+        """Whether all these lines are of the kind that comes again."""
+        return all(line in self.lines for line in lines)
 
     def read(self, line: bytes) -> tuple[bytes, bytes, Rule]:
         """Name as spelled, value and rule of a line whose name isn't known yet, or that has no blank after its colon.

@@ -10,6 +10,13 @@ UNTIL_CLOSE = -2
 
 _MOST_FIELDS = 256
 _KNOWN_STATUS_LINES = 256
+_KNOWN_HEADS = 256
+_KNOWN_HEAD_BYTES = 1024
+_HEADS: dict[bytes, ResponseHead] = {}
+"""Heads by their bytes: within one second an application sends few different ones, where it sends no identifiers.
+
+Never changed once they are here.
+"""
 StatusLine = tuple[int, int, bytes]
 _STATUS_LINES: dict[bytes, StatusLine] = {}
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"upgrade"})
@@ -38,6 +45,9 @@ class ResponseParser:
                 raise MalformedError("the answer doesn't begin with HTTP/1.", "upstream_garbage")
             return None
         block = data[: end + 4]
+        known = _HEADS.get(block)
+        if known is not None and not to_head:
+            return known, end + 4
         lines = block.split(b"\r\n")
         try:
             check_block(block, len(lines) - 1)
@@ -47,6 +57,10 @@ class ResponseParser:
             raise
         if to_head or head.status in _BODILESS:
             head.chunked = False
+        elif len(block) <= _KNOWN_HEAD_BYTES and RESPONSE_RULES.are_known(lines[1:-2]):
+            if len(_HEADS) >= _KNOWN_HEADS:
+                _HEADS.clear()
+            _HEADS[block] = head
         return head, end + 4
 
 
