@@ -2,30 +2,35 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 from agent.admin.endpoints import OPEN_PATHS, admin_endpoints
 from agent.api.endpoints import local_endpoints
+from agent.assembly.app_watch import AppWatch
+from agent.assembly.body import Body
+from agent.assembly.fleet import Fleet
+from agent.assembly.lasting import in_force
+from agent.assembly.offline import prove
 from agent.assembly.sidecar import Sidecar
-from agent.assembly.view import SingleView
+from agent.assembly.sockets import Sockets
+from agent.assembly.telemetry import Telemetry
 from agent.config.load import load
 from agent.config.root import Config
-from agent.core.address import parse_address
 from agent.core.tasks import spawn
 from agent.drivers.control_http import ControlServer, Gate
 from agent.drivers.control_messages import Table
-from agent.drivers.probe import probe
-from agent.proxy.listener import bind
-from agent.proxy.settings import SurfaceSettings
-from agent.runtime.app_health import AppHealth
+from agent.ports.operator import Component
 from agent.runtime.drain import Shutdown
 from agent.runtime.lifecycle import Event
 from agent.runtime.limits import complain_about, raise_open_files
 from agent.runtime.memory import give_back
 from agent.runtime.reload import Reloader
 from agent.runtime.signals import handled
+from agent.runtime.view import Operator
+
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
 def run(file: str) -> int:
@@ -33,99 +38,165 @@ def run(file: str) -> int:
 
     Raises ConfigError where the file is wrong, BindError where an address is taken.
     """
-    config = load(file)
-    return _runner(_single(config))
+    config = prove(load(file))
+    complaint = complain_about(raise_open_files(), config.limits.connections)
+    sockets = Sockets(config)
+    new_loop = _new_loop()
+    try:
+        fleet = Fleet(config, sockets, new_loop) if config.workers > 1 else None
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(_live(config, sockets, fleet, complaint))
+    finally:
+        sockets.close()
 
 
-def _runner(main: Coroutine[Any, Any, int]) -> int:
+def _new_loop() -> NewLoop:
     try:
         import uvloop  # noqa: PLC0415  optional: the event loop of the standard library serves as well
     except ImportError:
-        return asyncio.run(main)
-    result: int = uvloop.run(main)
-    return result
+        return asyncio.new_event_loop
+    new: NewLoop = uvloop.new_event_loop
+    return new
 
 
-async def _single(config: Config) -> int:
-    """One process that does everything."""
+async def _live(config: Config, sockets: Sockets, fleet: Fleet | None, complaint: str | None) -> int:
     async with AsyncExitStack() as stack:
-        return await Single(config, stack).run()
+        body: Body = fleet if fleet is not None else _alone(config, sockets)
+        process = Process(config, body, sockets, stack)
+        if complaint:
+            body.telemetry.log.warning(complaint)
+        return await process.run()
 
 
-class Single:
-    """The sidecar as one process. Parts are closed in the reverse order of their making."""
+def _alone(config: Config, sockets: Sockets) -> Sidecar:
+    inbound = sockets.take("inbound")
+    assert inbound is not None
+    return Sidecar(config, Telemetry(config), inbound, sockets.take("outbound"))
 
-    def __init__(self, config: Config, stack: AsyncExitStack) -> None:
-        self._config = config
+
+class Process:
+    """The process that was started: signals, lifecycle, reloads, and the operators' and the local surface."""
+
+    def __init__(self, config: Config, body: Body, sockets: Sockets, stack: AsyncExitStack) -> None:
+        """Parts are closed in the reverse order of their making; signals are heard until all are closed."""
+        self._started = config
+        self._effective = config
+        self._body = body
+        self._sockets = sockets
         self._stack = stack
-        self._sidecar = Sidecar(config)
-        stack.push_async_callback(self._sidecar.close)
-        self._health = self._app_health()
-        self._shutdown = Shutdown(config.lifecycle, self._sidecar, log=self._log)
+        self._admin: ControlServer | None = None
+        say = body.telemetry.say
+        self._shutdown = Shutdown(config.lifecycle, body, log=say)
         self._reloader: Reloader[Config] = Reloader(
             config,
-            load=lambda: load(config.file),
-            apply=self._sidecar.use,
+            load=self._load,
+            apply=self._apply,
             settings=config.reload,
-            registry=self._sidecar.registry,
-            log=self._log,
+            registry=body.telemetry.registry,
+            log=say,
         )
-
-    def _log(self, level: str, sentence: str, **fields: Any) -> None:
-        getattr(self._sidecar.log, level)(sentence, **fields)
-
-    def _app_health(self) -> AppHealth | None:
-        app = self._config.app
-        if app is None:
-            return None
-        return AppHealth(
-            parse_address(app.url),
-            app.health,
-            app.health_check,
-            probe=probe,
-            registry=self._sidecar.registry,
-            log=self._log,
-        )
-
-    async def run(self) -> int:
-        """Listen, serve, end."""
-        config, sidecar = self._config, self._sidecar
-        complaint = complain_about(raise_open_files(), config.limits.connections)
-        listen = config.listen
-        outbound = bind(listen.outbound) if config.upstreams else None
-        listening = await sidecar.start(bind(listen.inbound), outbound)
-        view = SingleView(sidecar, self._shutdown, self._reloader, self._health, listening)
-        token = config.admin.token.get_secret_value() if config.admin.token is not None else ""
-        gate = Gate(token=token, open_paths=OPEN_PATHS)
-        listening["admin"] = await self._serve("admin", admin_endpoints(view), gate, listen.admin)
-        listening["local"] = await self._serve("local", local_endpoints(view), Gate(), listen.local)
-        for work, name in ((self._reloader.run(), "reload"), (self._watch_app(), "app health")):
-            task = spawn(work, name=name)
-            self._stack.callback(task.cancel)
-        if complaint:
-            sidecar.log.warning(complaint)
-        for finding in config.warnings:
-            sidecar.log.warning("configuration: doubtful", finding=str(finding))
         signals = {
             signal.SIGTERM: lambda: self._shutdown.post(Event.TERMINATE),
             signal.SIGINT: lambda: self._shutdown.post(Event.INTERRUPT),
             signal.SIGHUP: self._reloader.request,
         }
-        with handled(signals):
-            self._shutdown.post(Event.STARTED)
-            sidecar.log.info("ready", config=config.file, fingerprint=config.fingerprint, **listening)
-            give_back()
-            return await self._shutdown.wait()
+        stack.enter_context(handled(signals))
+        stack.push_async_callback(body.close)
+        self._app = AppWatch(body.telemetry.registry, say)
+        stack.callback(self._app.close)
 
-    async def _watch_app(self) -> None:
-        if self._health is not None:
-            await self._health.run()
+    async def run(self) -> int:
+        """Start, serve, end."""
+        starting = spawn(self._start(), name="start", on_error=_told_by_run)
+        stopping = spawn(self._shutdown.wait(), name="stop")
+        self._stack.callback(starting.cancel)
+        self._stack.callback(stopping.cancel)
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+        code = await stopping
+        return max(code, self._body.exit_code)
 
-    async def _serve(self, name: str, table: Table, gate: Gate, settings: SurfaceSettings) -> str:
+    async def _start(self) -> None:
+        """The surfaces of operators first: they see a start that takes long."""
+        config, body = self._started, self._body
+        view = self._view()
+        self._admin = await self._serve("admin", admin_endpoints(view), _gate(config))
+        await self._serve("local", local_endpoints(view), Gate())
+        self._app.use(config.app)
+        if not await body.start(self._reloader.lock):
+            self._shutdown.post(Event.INTERRUPT)
+            return
+        reloading = spawn(self._reloader.run(), name="reload")
+        self._stack.callback(reloading.cancel)
+        for finding in config.warnings:
+            body.telemetry.log.warning("configuration: doubtful", finding=str(finding))
+        self._shutdown.post(Event.STARTED)
+        if not self._shutdown.is_ending:
+            places = self._sockets.places
+            body.telemetry.log.info("ready", config=config.file, fingerprint=config.fingerprint, **places)
+        give_back()
+
+    async def _serve(self, name: str, table: Table, gate: Gate) -> ControlServer:
         def log_error(sentence: str, error: BaseException) -> None:
-            self._sidecar.log.error(sentence, error=error)
+            self._body.telemetry.log.error(sentence, error=error)
 
+        bound = self._sockets.take(name)
+        assert bound is not None
         server = ControlServer(table, name=name, gate=gate, log_error=log_error)
-        host, port = await server.start(settings.host, settings.port)
+        await server.start(bound)
         self._stack.push_async_callback(server.close)
-        return f"{host}:{port}"
+        return server
+
+    # --- reload --------------------------------------------------------------------------------------------------
+
+    def _load(self) -> Config:
+        """Runs in a thread. What can't be brought to life is refused here, before anything has changed."""
+        read = load(self._started.file)
+        prove(in_force(self._started, read)[0])
+        return read
+
+    async def _apply(self, read: Config) -> Sequence[str]:
+        effective, warnings = in_force(self._started, read)
+        warnings += await self._body.use(effective)
+        self._effective = effective
+        self._app.use(effective.app)
+        if self._admin is not None:
+            self._admin.gate = _gate(effective)
+        return warnings
+
+    # --- operators -----------------------------------------------------------------------------------------------
+
+    def _view(self) -> Operator[Config]:
+        body = self._body
+        return Operator(
+            shutdown=self._shutdown,
+            reloader=self._reloader,
+            source=self._started.file,
+            listening=lambda: self._sockets.places,
+            masked=lambda _: self._effective.view(),
+            doubts=_doubts,
+            read_components=self._components,
+            take_snapshot=body.snapshot,
+            answer_question=body.explain,
+            read_log_level=lambda: body.telemetry.level,
+            write_log_level=body.set_level,
+        )
+
+    def _components(self) -> list[Component]:
+        phase = self._shutdown.phase.value
+        lifecycle = Component("lifecycle", ready=phase == "running", state=phase, since=self._shutdown.report().since)
+        return [lifecycle, *self._app.components(), *self._body.components()]
+
+
+def _gate(config: Config) -> Gate:
+    token = config.admin.token.get_secret_value() if config.admin.token is not None else ""
+    return Gate(token=token, open_paths=OPEN_PATHS)
+
+
+def _doubts(config: Config) -> list[Mapping[str, Any]]:
+    return [finding._asdict() for finding in config.warnings]
+
+
+def _told_by_run(name: str, error: BaseException) -> None:
+    """Nothing: `Process.run` raises it."""

@@ -18,6 +18,7 @@ def endpoints(view: SidecarView) -> dict[tuple[str, str], Handler]:
                 "fingerprint": report.fingerprint,
                 "listening": dict(report.listening),
                 "last_reload": _reload(report.last_reload),
+                "warnings": [dict(warning) for warning in report.warnings],
                 "config": dict(report.effective),
             }
         )

@@ -1,5 +1,6 @@
 """The data path of one process: made of a configuration, changed by the next one in a single step."""
 
+import gc
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from agent.assembly.clusters import (
     upstream_cluster,
     upstream_definition,
 )
-from agent.assembly.tables import Compiler, Tables
+from agent.assembly.tables import Compiler, Tables, about
 from agent.config.root import Config
 from agent.core.tasks import spawn
 from agent.identity.issuer import Issuer, open_issuer
@@ -47,13 +48,19 @@ class DataPath:
         self.generation: Generation | None = None
 
     def use(self, config: Config) -> None:
-        """Swap to `config` as a whole. Raises (ConfigError, KeySetError, ValueError) and changes nothing.
+        """Swap to `config` as a whole. Raises (ConfigError, KeySetError, ValueError) and leaves the old tables.
 
         Requests that have begun go on under the old tables; connections, counts and key sets stay where their
-        definition is the same.
+        definition is the same. What is gone takes its metrics along.
         """
         old = self.generation
-        self._begin(self.prepare(config), old)
+        registry = self.context.registry
+        registry.begin_generation()
+        new = self.prepare(config)
+        self._begin(new, old)
+        if old is not None:
+            registry.end_generation(_live_labels(new), remade="route")
+            gc.collect()  # tables are knots, and the collector comes seldom: a few milliseconds here, no growth
 
     def prepare(self, config: Config) -> Generation:
         """As `use`, but begins no background work: for explanations offline, where no loop runs."""
@@ -115,11 +122,13 @@ class DataPath:
 
     def _shared(self, config: Config) -> dict[str, tuple[Policy, ...]]:
         registry = self.context.registry
-        shared = {
-            name: shared_policies(name, settings, registry, self._share) for name, settings in config.upstreams.items()
-        }
+        shared = {}
+        for name, settings in config.upstreams.items():
+            with about(f"upstreams.{name}"):
+                shared[name] = shared_policies(name, settings, registry, self._share)
         if config.app is not None and config.app.concurrency is not None:
-            shared[APP] = (Concurrency(config.app.concurrency, route=APP, registry=registry, share=self._share),)
+            with about("app.max_concurrency"):
+                shared[APP] = (Concurrency(config.app.concurrency, route=APP, registry=registry, share=self._share),)
         return shared
 
     def _begin(self, new: Generation, old: Generation | None) -> None:
@@ -151,6 +160,18 @@ class DataPath:
             for issuer in self.generation.issuers.values():
                 await issuer.stop()
         self.context.close()
+
+
+def _live_labels(generation: Generation) -> dict[str, frozenset[str]]:
+    """By label of a metric: the values that this configuration still has a use for."""
+    plans, config = generation.tables.plans, generation.config
+    return {
+        "route": frozenset({*plans, *map("upstream:{}".format, config.upstreams), APP}),
+        "http_route": frozenset(plan.template for plan in plans.values()),
+        "upstream": frozenset(generation.clusters),
+        "issuer": frozenset(generation.issuers),
+        "limit": frozenset(limit.name for route in config.routes for limit in route.rate_limits),
+    }
 
 
 def _retire(live: Live) -> None:

@@ -1,10 +1,13 @@
-"""The tables of a configuration without a running sidecar: for `outrigger explain` and `outrigger check`."""
+"""The tables of a configuration without a running sidecar: for explanations, and to prove that it can be used."""
 
 from agent.assembly.data_path import DataPath
 from agent.assembly.tables import Tables
+from agent.config.errors import ConfigError, Finding
 from agent.config.root import Config
+from agent.core.errors import OutriggerError
 from agent.proxy.context import Context
 from agent.proxy.surface import InboundSurface
+from agent.proxy.tls import ServerTls
 from agent.telemetry.access_log import AccessLog
 from agent.telemetry.metrics import Registry
 
@@ -13,10 +16,28 @@ def offline_tables(config: Config) -> tuple[InboundSurface, Tables]:
     """Compile `config`. Raises ConfigError, KeySetError or ValueError where that can't be done."""
     registry = Registry()
     context = Context(config.limits, registry, AccessLog(1, registry), report=_ignore)
-    path = DataPath(context, tls=config.listen.inbound.tls is not None, warn=_ignore_warning)
+    is_tls, share = config.listen.inbound.tls is not None, 1 / config.workers
+    path = DataPath(context, tls=is_tls, share=share, warn=_ignore_warning)
     path.prepare(config)
     assert path.generation is not None
     return path.inbound, path.generation.tables
+
+
+def prove(config: Config) -> Config:
+    """The same configuration, if it can be brought to life: its certificates, keys and limits are tried.
+
+    Raises ConfigError with a finding. Begins nothing and needs no loop.
+    """
+    try:
+        offline_tables(config)
+        if config.listen.inbound.tls is not None:
+            ServerTls(config.listen.inbound.tls)
+    except ConfigError as error:
+        raise ConfigError(config.file, error.findings, config.files) from None
+    except (OutriggerError, ValueError) as error:
+        finding = Finding("", 0, 0, "", str(error), "", "error")
+        raise ConfigError(config.file, [finding], config.files) from error
+    return config
 
 
 def _ignore(where: str, error: BaseException) -> None:

@@ -7,19 +7,15 @@ from typing import Any
 
 from agent.assembly.data_path import DataPath
 from agent.assembly.explain import Explainer
+from agent.assembly.telemetry import Telemetry
 from agent.config.root import Config
 from agent.core.tasks import spawn
 from agent.ports.operator import Component, Question
 from agent.proxy.context import Context
 from agent.proxy.listener import Listener
 from agent.proxy.tls import ServerTls, TlsError
-from agent.runtime.log_writer import LogWriter, pump
-from agent.telemetry.access_log import AccessLog
-from agent.telemetry.metrics import Registry
-from agent.telemetry.process_log import ProcessLog, StandardHandler
 from agent.telemetry.snapshot import Snapshot
 
-_LOG_INTERVAL_S = 0.2
 _TLS_LOOK_S = 1.0
 _ACCEPT_S = 0.05
 """For so long the listener still takes what the kernel has queued, before it is closed."""
@@ -27,29 +23,30 @@ _MESSAGES = {"deadline": "a deadline's callback failed", "connect": "connecting 
 
 
 class Sidecar:
-    """Everything of one process but its admin and local surfaces. Satisfies `agent.runtime.process.Drainable`."""
+    """Everything of one process but its admin and local surfaces. Satisfies `agent.assembly.body.Body`."""
 
-    def __init__(self, config: Config, *, stdout: int = 1, share: float = 1.0) -> None:
+    exit_code = 0
+
+    def __init__(
+        self,
+        config: Config,
+        telemetry: Telemetry,
+        inbound: socket.socket,
+        outbound: socket.socket | None,
+        *,
+        share: float = 1.0,
+    ) -> None:
         """Bring `config` to life, without listening yet. Needs a running loop; raises what `DataPath.use` raises."""
-        service, logs = config.service, config.telemetry.logs
-        self.registry = Registry(max_series=config.telemetry.metrics.max_series)
-        self.registry.info.update(
-            service_name=service.name,
-            service_version=service.version,
-            deployment_environment_name=service.environment,
-        )
-        self._writer = LogWriter(stdout, self.registry)
-        self.process_log = ProcessLog(self._writer.write, service=service.name, level=logs.level, mask=logs.mask)
-        self.log = self.process_log.logger("outrigger")
-        self._access_log = AccessLog(logs.buffer, self.registry, service=service.name)
-        self.context = Context(config.limits, self.registry, self._access_log, report=self._report)
+        self.telemetry = telemetry
+        self.log = telemetry.log
+        self.context = Context(config.limits, telemetry.registry, telemetry.access_log, report=self._report)
         tls = config.listen.inbound.tls
         self._tls = ServerTls(tls) if tls is not None else None
         self.data_path = DataPath(self.context, tls=tls is not None, share=share, warn=self.log.warning)
         self.data_path.use(config)
+        self._sockets = inbound, outbound
         self._listeners: list[Listener] = []
-        self._tasks: list[asyncio.Task[None]] = []
-        self._handler = StandardHandler(self.process_log)
+        self._following: asyncio.Task[None] | None = None
 
     @property
     def config(self) -> Config:
@@ -57,27 +54,19 @@ class Sidecar:
         assert self.data_path.generation is not None
         return self.data_path.generation.config
 
-    async def start(self, inbound: socket.socket, outbound: socket.socket | None) -> dict[str, str]:
-        """Listen on bound sockets. Returns the addresses by surface."""
-        self._writer.start()
-        self._tasks.append(
-            spawn(
-                pump(self._access_log, self._writer, _LOG_INTERVAL_S, process_log=self.process_log),
-                name="log",
-                on_error=self._report,
-            )
-        )
-        self._listeners.append(
-            Listener(self.data_path.inbound, inbound, self._tls.context if self._tls is not None else None)
-        )
+    async def start(self, busy: asyncio.Lock) -> bool:
+        """Listen."""
+        self.telemetry.start()
+        inbound, outbound = self._sockets
+        tls = self._tls.context if self._tls is not None else None
+        self._listeners.append(Listener(self.data_path.inbound, inbound, tls))
         if outbound is not None:
             self._listeners.append(Listener(self.data_path.outbound, outbound))
         for listener in self._listeners:
             await listener.start()
         if self._tls is not None:
-            self._tasks.append(spawn(self._follow_certificate(self._tls), name="certificate", on_error=self._report))
-        names = ("inbound", "outbound")
-        return {name: listener.place for name, listener in zip(names, self._listeners, strict=False)}
+            self._following = spawn(self._follow_certificate(self._tls), name="certificate", on_error=self._report)
+        return True
 
     async def _follow_certificate(self, tls: ServerTls) -> None:
         while True:
@@ -135,46 +124,39 @@ class Sidecar:
     async def close(self) -> None:
         """Stop all background work and write what is left to be logged."""
         await self.data_path.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.process_log.flush()
-        await asyncio.to_thread(self._writer.close, 2.0)
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        await self.telemetry.close()
 
     # --- operators -----------------------------------------------------------------------------------------------
 
-    def use(self, config: Config) -> list[str]:
-        """Swap to a new configuration; returns sentences about what needs a restart. Raises and changes nothing."""
-        old = self.config
+    async def use(self, config: Config) -> Sequence[str]:
+        """See `Body`. Swaps between two callbacks of the loop."""
         self.data_path.use(config)
-        self.process_log.level = config.telemetry.logs.level
-        self.process_log.mask(config.telemetry.logs.mask)
-        return [
-            f"{name} has changed: it takes effect with the next start"
-            for name, before, after in (
-                ("listen", old.listen, config.listen),
-                ("workers", old.workers, config.workers),
-                ("limits", old.limits, config.limits),
-                ("lifecycle", old.lifecycle, config.lifecycle),
-                ("service", old.service, config.service),
-                ("telemetry.logs.buffer", old.telemetry.logs.buffer, config.telemetry.logs.buffer),
-                ("telemetry.metrics", old.telemetry.metrics, config.telemetry.metrics),
-            )
-            if before != after
-        ]
+        self.telemetry.use(config)
+        return ()
 
-    def snapshot(self) -> Snapshot:
+    async def set_level(self, level: str) -> None:
+        """See `Body`."""
+        self.telemetry.level = level
+
+    async def snapshot(self) -> Snapshot:
         """This process's metrics."""
-        return self.registry.snapshot()
+        return self.telemetry.registry.snapshot()
 
-    def explain(self, question: Question) -> Mapping[str, Any]:
+    async def explain(self, question: Question) -> Mapping[str, Any]:
         """See `SidecarView.explain`."""
         generation = self.data_path.generation
         assert generation is not None
         return Explainer(self.data_path.inbound, generation.tables.routes).explain(question, self.context.clock())
 
     def components(self) -> Sequence[Component]:
-        """The key sets: without one that is fresh enough, its tokens can't be judged."""
+        """The key sets. Without one its tokens can't be judged, but all else goes on: degraded, not unready.
+
+        The issuer is shared by all replicas, and taking them all out of rotation would end the routes that need no
+        token as well. Requests that need its tokens are answered 503 `keys_unavailable`.
+        """
         generation = self.data_path.generation
         assert generation is not None
         return [

@@ -1,7 +1,8 @@
 """One configuration compiled: every route and upstream as a plan, ready to replace the plans before it in one step."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from agent.assembly.chain import Parts, carry_state, chain_of
@@ -47,6 +48,15 @@ class Refuse(Policy):
     def explain(self, head: RequestHead, now: float) -> tuple[str, str]:
         """See `Policy`."""
         return "deny", self._deny.why
+
+
+@contextmanager
+def about(part: str) -> Iterator[None]:
+    """Let a ValueError say which part of the configuration it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{part}: {error}") from error
 
 
 class Tables(NamedTuple):
@@ -123,7 +133,9 @@ class Compiler:
         retry = route.retry
         if retry is None and route.upstream is not None:
             retry = self._config.upstreams[route.upstream].retry
-        self._finish(plan, chain_of(route, self._parts, names[0] if len(names) == 1 else None), retry)
+        with about(f"route {route.name}"):
+            chain = chain_of(route, self._parts, names[0] if len(names) == 1 else None)
+        self._finish(plan, chain, retry)
         return plan
 
     def _times(self, route: RouteSettings) -> TimeoutSettings:

@@ -26,13 +26,14 @@ def add(commands: Commands) -> None:
 
 def call(arguments: argparse.Namespace) -> int:
     """Check; findings go to stderr, the summary (or the whole report as JSON) to stdout."""
-    from agent.config.errors import ConfigError, render  # noqa: PLC0415  pydantic takes a quarter of a second
+    from agent.assembly.offline import prove  # noqa: PLC0415  pydantic takes a quarter of a second
+    from agent.config.errors import ConfigError, render  # noqa: PLC0415
     from agent.config.load import load  # noqa: PLC0415
 
     config: Config | None = None
     findings: Sequence[Finding]
     try:
-        config = load(arguments.config)
+        config = prove(load(arguments.config))
         findings = config.warnings
     except ConfigError as error:
         findings = error.findings

@@ -51,8 +51,10 @@ class ConfigError(OutriggerError):
 
     code = "bad_configuration"
 
-    def __init__(self, file: str, findings: Sequence[Finding]) -> None:
+    def __init__(self, file: str, findings: Sequence[Finding], files: Sequence[str] = ()) -> None:
+        """`files` are all that were read, where that is known: a change of any may mend it."""
         super().__init__(file, findings)
+        self.files = tuple(files)
         self.file = file
         self.findings = tuple(sorted(findings, key=lambda finding: (finding.line, finding.column)))
 

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import ipaddress
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import cast
@@ -93,12 +94,11 @@ class ControlServer:
         """In the order in which they were last idle, the longest first."""
         self._server: asyncio.Server | None = None
 
-    async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen. Returns the address with the port that was picked. Raises OSError where it is taken."""
+    async def start(self, bound: socket.socket) -> None:
+        """Listen on a socket that is bound already: to a port, or to a Unix socket's path."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=128)
-        bound = self._server.sockets[0].getsockname()
-        return bound[0], bound[1]
+        make = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
+        self._server = await make(lambda: _Connection(self), sock=bound, backlog=128)
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """Accept nothing more, let requests in flight finish for at most `timeout_s`, then cut what is left."""

@@ -58,6 +58,8 @@ class ConfigReport(NamedTuple):
     listening: Mapping[str, str]
     """The address that each surface is bound to, with the port that was picked."""
     last_reload: ReloadReport | None = None
+    warnings: Sequence[Mapping[str, Any]] = ()
+    """What is doubtful in it, as `outrigger check` reports it."""
 
 
 class Question(NamedTuple):

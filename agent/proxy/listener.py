@@ -1,7 +1,6 @@
 """A surface's listening socket: bound once, shared by workers through SO_REUSEPORT, closed before everything else."""
 
 import asyncio
-import os
 import socket
 import ssl
 from pathlib import Path
@@ -22,30 +21,36 @@ class BindError(OutriggerError):
 def bind(settings: SurfaceSettings, *, reuse_port: bool = False) -> socket.socket:
     """Bind (not yet listen) where `settings` says. Raises BindError."""
     try:
-        if settings.unix is not None:
-            return _bind_unix(settings.unix)
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(settings.host != "::"))
-        listening.bind(address)
+        listening = _made(settings, reuse_port=reuse_port)
     except OSError as error:
-        raise BindError(f"cannot listen on {settings.place}: {os.strerror(error.errno or 0)}") from error
+        raise BindError(f"cannot listen on {settings.place}: {error.strerror or error}") from error
     listening.setblocking(False)
     return listening
 
 
-def _bind_unix(path: str) -> socket.socket:
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    if Path(path).is_socket():
-        _remove_if_dead(path)
-    listening.bind(path)
-    listening.setblocking(False)
+def _made(settings: SurfaceSettings, *, reuse_port: bool) -> socket.socket:
+    if settings.unix is not None:
+        if Path(settings.unix).is_socket():
+            _remove_if_dead(settings.unix)
+        return _bound(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), settings.unix)
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listening = socket.socket(family, kind, protocol)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if family == socket.AF_INET6:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(settings.host != "::"))
+    return _bound(listening, address)
+
+
+def _bound(listening: socket.socket, address: object) -> socket.socket:
+    try:
+        listening.bind(address)  # type: ignore[arg-type]  # what getaddrinfo gave, or a path
+    except OSError:
+        listening.close()
+        raise
     return listening
 
 

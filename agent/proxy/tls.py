@@ -3,13 +3,14 @@
 import ssl
 from pathlib import Path
 
+from agent.core.errors import OutriggerError
 from agent.proxy.settings import TlsSettings
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _CLIENT_CERT = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 
-class TlsError(ValueError):
+class TlsError(OutriggerError):
     """A certificate, key or authority file can't be used; the text names it."""
 
 

@@ -1,9 +1,13 @@
 """The rim of the logs: a thread that writes, so that a blocked standard output never stalls the event loop."""
 
 import asyncio
+import fcntl
 import os
 import select
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 
 from agent.telemetry.access_log import AccessLog
@@ -23,11 +27,26 @@ class LogWriter:
 
     What doesn't fit is dropped and counted, and so is what the descriptor refuses (a reader that has gone, a full
     disk). The event loop calls `write`; each counter and each sum has one thread that changes it, so there is no lock.
+
+    Processes that share a pipe need one (`shared_lock`): a write of more than PIPE_BUF bytes may be cut anywhere, and
+    another's lines would stand in the middle of ours.
     """
 
-    __slots__ = ("_closed", "_fd", "_queue", "_queue_bytes", "_queued", "_refused", "_squeezed", "_thread", "_written")
+    __slots__ = (
+        "_closed",
+        "_fd",
+        "_lock",
+        "_queue",
+        "_queue_bytes",
+        "_queued",
+        "_refused",
+        "_squeezed",
+        "_thread",
+        "_written",
+    )
 
-    def __init__(self, fd: int, registry: Registry, *, queue_bytes: int = 4_194_304) -> None:
+    def __init__(self, fd: int, registry: Registry, *, queue_bytes: int = 4_194_304, lock: int | None = None) -> None:
+        """`lock` is what `shared_lock` returned, where other processes write to `fd` too."""
         dropped = registry.counter(
             "outrigger_log_bytes_dropped_total",
             "Bytes of logs that were lost: the reader is too slow (full) or the descriptor failed (error).",
@@ -36,6 +55,7 @@ class LogWriter:
         self._squeezed = dropped.at("full")
         self._refused = dropped.at("error")
         self._fd = fd
+        self._lock = lock
         self._queue: SimpleQueue[bytes | threading.Event | None] = SimpleQueue()
         self._queue_bytes = queue_bytes
         self._queued = 0
@@ -91,10 +111,31 @@ class LogWriter:
                 item.set()
                 continue
             try:
-                _write_all(self._fd, item)
+                with _locked(self._lock):
+                    _write_all(self._fd, item)
             except OSError:
                 self._refused[0] += len(item)
             self._written += len(item)
+
+
+def shared_lock() -> int:
+    """A descriptor that processes share by forking, for `LogWriter(lock=…)`. A process that dies lets go of it."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("log-lock")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+@contextmanager
+def _locked(lock: int | None) -> Iterator[None]:
+    if lock is None:
+        yield
+        return
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(lock, fcntl.LOCK_UN)
 
 
 def _write_all(fd: int, lines: bytes) -> None:

@@ -24,6 +24,8 @@ class Operator(Generic[L]):
     """Surface → bound address."""
     masked: Callable[[L], Mapping[str, Any]]
     """The configuration as JSON, secrets masked."""
+    doubts: Callable[[L], Sequence[Mapping[str, Any]]]
+    """What is doubtful in the configuration, as JSON."""
     read_components: Callable[[], Sequence[Component]]
     take_snapshot: Callable[[], Awaitable[Snapshot]]
     """`Supervisor.snapshot`, or the registry's in a single process."""
@@ -53,8 +55,14 @@ class Operator(Generic[L]):
     def config(self) -> ConfigReport:
         """See `SidecarView`."""
         current = self.reloader.current
-        effective, listening = self.masked(current), self.listening()
-        return ConfigReport(self.source, current.fingerprint, effective, listening, self.reloader.last)
+        return ConfigReport(
+            self.source,
+            current.fingerprint,
+            self.masked(current),
+            self.listening(),
+            self.reloader.last,
+            self.doubts(current),
+        )
 
     def log_level(self) -> str:
         """See `SidecarView`."""

@@ -2,10 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agent.core.tasks import spawn
+from agent.ports.operator import Component
 from agent.runtime.channel import Answering, Channel
 from agent.runtime.process import Drainable, Log
 from agent.runtime.settings import LifecycleSettings
@@ -17,7 +18,8 @@ class WorkerSide:
     """One worker's life between `ready` and the exit code.
 
     `handlers` answer the supervisor's questions (``metrics``, ``explain``, ``reload``, ``log_level``); ``drain`` and
-    ``abort`` are answered here.
+    ``abort`` are answered here. What `read_components` returns is told whenever it has changed: who asks the supervisor
+    how all is must never wait for a worker that hangs.
     """
 
     def __init__(
@@ -27,8 +29,11 @@ class WorkerSide:
         *,
         settings: LifecycleSettings,
         log: Log,
+        read_components: Callable[[], Sequence[Component]] = tuple,
     ) -> None:
         self._data_path = data_path
+        self._read_components = read_components
+        self._components: list[Component] = []
         self._settings = settings
         self._log = log
         self._draining = False
@@ -45,6 +50,7 @@ class WorkerSide:
 
     def ready(self, listening: Mapping[str, str]) -> None:
         """Everything is bound: surface → address."""
+        self._tell_components()
         self._channel.tell("ready", dict(listening))
 
     async def wait(self) -> int:
@@ -90,4 +96,11 @@ class WorkerSide:
             if load != self._told:
                 self._told = load
                 self._channel.tell("load", load)
+            self._tell_components()
             await asyncio.sleep(_TELL_EVERY_S / 4 if self._draining else _TELL_EVERY_S)
+
+    def _tell_components(self) -> None:
+        components = list(self._read_components())
+        if components != self._components:
+            self._components = components
+            self._channel.tell("components", [component._asdict() for component in components])

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
@@ -24,7 +24,7 @@ _KILL_AFTER_S = 1.0
 class Seat:
     """The place of one worker: its present process, and what is known of it."""
 
-    __slots__ = ("channel", "child", "failures", "index", "is_ready", "listening", "load", "started_at")
+    __slots__ = ("channel", "child", "components", "failures", "index", "is_ready", "listening", "load", "started_at")
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -35,6 +35,8 @@ class Seat:
         """Deaths in a row of processes that did not become stable."""
         self.started_at = 0.0
         self.listening: dict[str, str] = {}
+        self.components: list[Component] = []
+        """Its own parts, as last told."""
         self.load = (0, 0, 0)
         """Requests, tunnels and connections, as last told."""
 
@@ -53,13 +55,16 @@ class Supervisor:
         settings: WorkerSettings,
         registry: Registry,
         log: Log,
+        keep: Iterable[int] = (),
         rng: Random | None = None,
         clock: Clock = monotonic,
     ) -> None:
+        """`keep` are descriptors that workers inherit; all others they lose."""
         self.seats = [Seat(index) for index in range(count)]
         self.exit_code = 0
         """The worst exit code of a worker that could not start, or that ended while draining."""
         self._main = main
+        self._keep = tuple(keep)
         self._settings = settings
         self._registry = registry
         self._log = log
@@ -112,10 +117,11 @@ class Supervisor:
         return self._was_complete
 
     def _fork(self, seat: Seat) -> None:
-        seat.child = fork_worker(self._main, seat.index)
+        seat.child = fork_worker(self._main, seat.index, keep=self._keep)
         seat.started_at = self._clock()
         seat.is_ready = False
         seat.load = (0, 0, 0)
+        seat.components = []
 
     async def _attach(self, seat: Seat) -> None:
         assert seat.child is not None
@@ -126,7 +132,10 @@ class Supervisor:
         async def load(numbers: Any) -> None:
             seat.load = (numbers[0], numbers[1], numbers[2])
 
-        seat.channel = Channel({"ready": ready, "load": load})
+        async def components(told: Any) -> None:
+            seat.components = [Component(**one) for one in told]
+
+        seat.channel = Channel({"ready": ready, "load": load, "components": components})
         spawn(self._look_after(seat, seat.child), name=f"worker {seat.index}", on_error=self._defect)
         await seat.channel.attach(seat.child.sock)
         if self._draining:
@@ -251,6 +260,16 @@ class Supervisor:
         ready = sum(seat.is_ready for seat in self.seats)
         state = f"{ready} of {len(self.seats)} running"
         return Component("workers", ready=self._was_complete and ready > 0, state=state, since=self._since)
+
+    def worker_components(self) -> list[Component]:
+        """The workers' own parts by name: one that isn't ready in some worker isn't ready."""
+        worst: dict[str, Component] = {}
+        for seat in self.seats:
+            for one in seat.components if seat.is_ready else ():
+                known = worst.get(one.name)
+                if known is None or known.ready > one.ready:
+                    worst[one.name] = one
+        return list(worst.values())
 
     # Drainable
 

@@ -5,7 +5,7 @@ A cell is resolved once (`at`) and then changed without a call. One event loop o
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from agent.telemetry.snapshot import Combine, FamilySnapshot, Kind, Snapshot, Value, plain
@@ -55,6 +55,10 @@ class Family(Generic[C]):
         if self._cells.pop(label_values, None) is not None and self._is_limited(label_values):
             self._registry.series -= 1
 
+    def keys(self) -> Iterable[tuple[str, ...]]:
+        """The label values of all series."""
+        return self._cells.keys()
+
     def freeze(self) -> FamilySnapshot:
         """All series as they are now."""
         return {
@@ -88,25 +92,10 @@ class Family(Generic[C]):
         return self.limited and any(value != OVERFLOW for value in label_values)
 
 
-class Counter(Family[list[int]]):
-    """Only goes up: `cell[0] += 1`."""
-
-    __slots__ = ()
-    kind = "counter"
-
-    def _zero(self) -> list[int]:
-        return [0]
-
-    def _values(self) -> Iterator[tuple[tuple[str, ...], Value]]:
-        for label_values, cell in self._cells.items():
-            yield label_values, cell[0]
-
-
-class Gauge(Family[list[float]]):
-    """Goes up and down: `cell[0] = 3`, or read from a callback when scraped."""
+class Watchable(Family[C]):
+    """One number for each combination of label values, kept in its cell or read from a callback when scraped."""
 
     __slots__ = ("_watched",)
-    kind = "gauge"
 
     def __init__(self, registry: "Registry", name: str, help_text: str, labels: tuple[str, ...]) -> None:
         super().__init__(registry, name, help_text, labels)
@@ -121,25 +110,49 @@ class Gauge(Family[list[float]]):
         key = self._place(label_values)
         self._cells.setdefault(key, self._zero())
         self._watched[key] = read
+        self._registry.asked_for(self, key)
 
     def forget(self, *label_values: str) -> None:
         """Drop a series and its callback."""
         self._watched.pop(label_values, None)
         super().forget(*label_values)
 
-    def _zero(self) -> list[float]:
-        return [0]
-
     def _values(self) -> Iterator[tuple[tuple[str, ...], Value]]:
         for label_values, cell in list(self._cells.items()):
+            value: float = cell[0]
             read = self._watched.get(label_values)
             if read is not None:
                 try:
-                    cell[0] = read()
+                    value = read()
                 except Exception:  # noqa: BLE001  one broken reading must not cost the operator all the others
                     self._registry.watch_failed(self.name)
                     continue
-            yield label_values, plain(cell[0])
+            yield label_values, plain(value)
+
+
+class Counter(Watchable[list[int]]):
+    """Only goes up: `cell[0] += 1`."""
+
+    __slots__ = ()
+    kind = "counter"
+
+    def _zero(self) -> list[int]:
+        return [0]
+
+
+class Gauge(Watchable[list[float]]):
+    """Goes up and down: `cell[0] = 3`."""
+
+    __slots__ = ()
+    kind = "gauge"
+
+    def at(self, *label_values: str) -> list[float]:
+        """See `Family.at`."""
+        self._registry.asked_for(self, label_values)
+        return super().at(*label_values)
+
+    def _zero(self) -> list[float]:
+        return [0]
 
 
 class Histogram(Family[list[float]]):
@@ -170,7 +183,7 @@ class Registry:
     series a family.
     """
 
-    __slots__ = ("_families", "_overflows", "_watch_errors", "info", "max_series", "series")
+    __slots__ = ("_asked", "_families", "_overflows", "_watch_errors", "info", "max_series", "series")
 
     def __init__(self, *, max_series: int = 5000) -> None:
         self.max_series = max_series
@@ -179,6 +192,7 @@ class Registry:
         self.info: dict[str, str] = {}
         """Labels of `target_info`, which says who is measured: `service_name`, `service_version`, …"""
         self._families: dict[str, Any] = {}
+        self._asked: set[tuple[str, tuple[str, ...]]] | None = None
         self._overflows = self.counter(
             "outrigger_metrics_series_overflow_total",
             "Look-ups that max_series sent to an overflow series.",
@@ -234,6 +248,32 @@ class Registry:
     def snapshot(self) -> Snapshot:
         """All values now, as JSON can carry them; gauges that watch are read."""
         return {"info": dict(self.info), "families": [family.freeze() for family in list(self._families.values())]}
+
+    def begin_generation(self) -> None:
+        """From now on it is noted which gauges are asked for: a new configuration is being brought to life."""
+        self._asked = set()
+
+    def asked_for(self, family: "Family[Any]", label_values: tuple[str, ...]) -> None:
+        """Called by gauges."""
+        if self._asked is not None:
+            self._asked.add((family.name, label_values))
+
+    def end_generation(self, live: Mapping[str, Container[str]], *, remade: str) -> None:
+        """Forget what only the configuration before had, so that churn neither uses up series nor keeps it alive.
+
+        `live` has the values that labels may still have. The owners of gauges with the label `remade` were all made
+        anew since `begin_generation`: such a gauge that nobody has asked for shows something that isn't there any more.
+        """
+        asked, self._asked = self._asked, None
+        for family in self._families.values():
+            for key in list(family.keys()):
+                labelled = zip(family.labels, key, strict=True)
+                is_gone = any(
+                    name in live and value not in live[name] and value != OVERFLOW for name, value in labelled
+                )
+                is_left = family.kind == "gauge" and remade in family.labels and (family.name, key) not in (asked or ())
+                if is_gone or is_left:
+                    family.forget(*key)
 
     def admit(self, name: str) -> bool:
         """Whether the family may open one more series with labels. A refusal is counted."""

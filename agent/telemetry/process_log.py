@@ -1,7 +1,7 @@
 """The sidecar's own log: JSON lines with masked fields, a level that changes while running, and bounded repetition."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -31,11 +31,13 @@ class ProcessLog:
 
     The same message of the same logger and level is written `repeat_limit` times in `window_s` seconds; what comes
     beyond is counted, and one line with `repeated` says so when the window ends. Variable parts belong into fields.
+    `constant` fields stand in every line.
     """
 
     __slots__ = (
         "_bursts",
         "_clock",
+        "_constant",
         "_redaction",
         "_service",
         "_wall",
@@ -50,6 +52,7 @@ class ProcessLog:
         write: Callable[[bytes], object],
         *,
         service: str = "",
+        constant: Mapping[str, Any] | None = None,
         level: str = "info",
         mask: Iterable[str] = (),
         repeat_limit: int = 10,
@@ -59,6 +62,7 @@ class ProcessLog:
     ) -> None:
         self._write = write
         self._service = printable(service)
+        self._constant = constant or {}
         self._redaction = Redaction(mask)
         self._clock = monotonic
         self._wall = wall
@@ -132,6 +136,7 @@ class ProcessLog:
         }
         if repeated:
             line["repeated"] = repeated
+        line |= self._constant
         for key, value in fields.items():
             name = printable(key)
             shown = MASKED if self._redaction.hides(name) else self._redaction.clean(value)

@@ -157,6 +157,7 @@ async def test_config_with_a_refused_reload(view: View) -> None:
             "error": "workers: must be at least 1",
             "warnings": ["listen needs a restart"],
         },
+        "warnings": [],
         "config": {"workers": 1},
     }
     view.reload = None

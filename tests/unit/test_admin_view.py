@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -63,6 +64,7 @@ class Sidecar:
             source="o.yaml",
             listening=lambda: {"admin": "http://127.0.0.1:4501"},
             masked=lambda config: {"is": config.fingerprint},
+            doubts=lambda config: [{"path": "routes[0]"}],
             read_components=lambda: [Component("app", ready=True)],
             take_snapshot=self.snapshot,
             answer_question=self.explain,
@@ -100,8 +102,10 @@ async def client(sidecar: Sidecar) -> AsyncIterator[aiohttp.ClientSession]:
         gate=Gate(token="t", open_paths=OPEN_PATHS),
         log_error=lambda text, error: None,
     )
-    host, port = await server.start("127.0.0.1", 0)
-    async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
+    bound = socket.create_server(("127.0.0.1", 0))
+    port = bound.getsockname()[1]
+    await server.start(bound)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         yield session
     await server.close(1)
 
@@ -129,6 +133,7 @@ async def test_an_operators_day(sidecar: Sidecar, client: aiohttp.ClientSession)
     await sidecar.reloader.reload()
     config = (await get("/config"))[1]
     assert (config["fingerprint"], config["config"]) == ("two", {"is": "two"})
+    assert config["warnings"] == [{"path": "routes[0]"}]
     assert (config["last_reload"]["result"], config["last_reload"]["error"]) == (
         "refused",
         "workers: must be at least 1",

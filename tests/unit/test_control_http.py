@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -86,7 +87,9 @@ async def make_site() -> AsyncIterator[MakeSite]:
 
     async def make(**options: Any) -> Site:
         site = Site(**options)
-        _, site.port = await site.server.start("127.0.0.1", 0)
+        bound = socket.create_server(("127.0.0.1", 0))
+        site.port = bound.getsockname()[1]
+        await site.server.start(bound)
         sites.append(site)
         return site
 

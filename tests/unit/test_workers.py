@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.proxy.listener import BindError, bind
+from agent.proxy.settings import SurfaceSettings
 from agent.runtime.gather import Gathered
-from agent.runtime.reserve import reserve
 from agent.telemetry.metrics import Registry
 
 PROGRAM = "tests.unit.worker_program"
@@ -79,25 +80,19 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
-def test_reserved_port_is_shared_but_never_answers() -> None:
-    held, port = reserve("127.0.0.1", 0)
-    with held, socket.socket() as worker, socket.socket() as stranger, socket.socket() as client:
-        assert port > 0
+def test_held_port_is_shared_but_never_answers() -> None:
+    with bind(SurfaceSettings(), reuse_port=True) as held, socket.socket() as client, socket.socket() as stranger:
+        settings = SurfaceSettings(port=held.getsockname()[1])
         with pytest.raises(OSError, match="in use"):
-            stranger.bind(("127.0.0.1", port))
-        assert client.connect_ex(("127.0.0.1", port)) != 0
-        worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        worker.bind(("127.0.0.1", port))
-        worker.listen()
-        with socket.create_connection(("127.0.0.1", port)):
-            worker.accept()[0].close()
-        taken, _ = reserve("127.0.0.1", port)
-        taken.close()
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        with pytest.raises(OSError, match="in use"):
-            reserve("127.0.0.1", other.getsockname()[1])
+            stranger.bind(("127.0.0.1", settings.port))
+        assert client.connect_ex(("127.0.0.1", settings.port)) != 0
+        with bind(settings, reuse_port=True) as worker:
+            worker.listen()
+            worker.setblocking(True)
+            with socket.create_connection(("127.0.0.1", settings.port)):
+                worker.accept()[0].close()
+            with pytest.raises(BindError, match="in use"):
+                bind(settings)
 
 
 def test_gathered_counters_never_fall() -> None:

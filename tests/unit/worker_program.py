@@ -12,9 +12,10 @@ from typing import Any
 
 import uvloop
 
+from agent.proxy.listener import bind
+from agent.proxy.settings import SurfaceSettings
 from agent.runtime.drain import Shutdown
 from agent.runtime.lifecycle import Event
-from agent.runtime.reserve import reserve
 from agent.runtime.settings import LifecycleSettings, WorkerSettings
 from agent.runtime.signals import handled
 from agent.runtime.worker_process import run_to_the_end
@@ -271,7 +272,8 @@ async def supervise(supervisor: Supervisor) -> int:
 
 def main() -> int:
     global PORT
-    held, PORT = reserve("127.0.0.1", 0)
+    held = bind(SurfaceSettings(), reuse_port=True)
+    PORT = held.getsockname()[1]
     settings = WorkerSettings(restart_first_s=0.05, restart_max_s=0.2, answer_s=5 if SCENARIO != "stuck" else 0.2)
     supervisor = Supervisor(3, worker, settings=settings, registry=Registry(), log=log, rng=Random(1))
     supervisor.fork_all()
