@@ -213,6 +213,7 @@ class Sending(Ending):
                 self.fail("timeout", "the application stopped reading the request's body")
             else:
                 self.context.cells.timeouts.at("body")[0] += 1
+                self.head.keep_alive = False  # what comes later may be the rest of this body, or the next request
                 self.fail("request_timeout", "the request's body stopped coming")
         else:
             self.awaiting = 0
