@@ -80,6 +80,7 @@ class Ending:
         self.origin = "agent"
         context, head, client = self.context, self.head, self.client
         close = not head.keep_alive or context.draining or not (self.request_done or client.can_skip_body())
+        close = close or refusal.status == 408  # what is late may still come (RFC 9110, section 15.5.9)
         extra = head.response_extra + extra + context.date_line(context.wall())
         if not close and head.minor == 0:
             extra += b"connection: keep-alive\r\n"
