@@ -14,7 +14,11 @@ def endpoints(view: SidecarView) -> dict[tuple[str, str], Handler]:
     async def readyz(request: Request) -> Response:
         lifecycle = view.lifecycle()
         components = await view.components()
-        missing = [component.name for component in components if component.required and not component.ready]
+        missing = [
+            component.name
+            for component in components
+            if component.required and not component.ready and component.name != "lifecycle"  # said by its phase
+        ]
         ready = lifecycle.phase == "running" and not missing
         reasons = [] if lifecycle.phase == "running" else [f"the sidecar is {lifecycle.phase}"]
         reasons += [_reason(component) for component in components if component.name in missing]

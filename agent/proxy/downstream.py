@@ -88,7 +88,8 @@ class Downstream(asyncio.Protocol):
             return
         context.connections.add(self)
         self.transport.set_write_buffer_limits(high=context.limits.buffer_bytes)
-        self.set_deadline(context.clock() + context.limits.header_timeout_s)
+        limits = context.limits
+        self.set_deadline(context.clock() + (limits.drain_idle_s if context.draining else limits.header_timeout_s))
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
