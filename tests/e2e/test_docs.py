@@ -110,6 +110,7 @@ async def test_commands(page: Path) -> None:
         (folder / ".venv").symlink_to(sys.prefix)
         async with AsyncExitStack() as stack:
             environment = {"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin", "NO_COLOR": "1"}
+            environment["NO_PROXY"] = "127.0.0.1"
             if demo:
                 world = await stack.enter_async_context(World())
                 environment |= world.environment | {"TOKEN": world.token_file.read_text()}
