@@ -178,5 +178,6 @@ class Compiler:
                 plan.retry.adopt(before.retry)
         plan.set_chain(chain)
         plan.forward_token = all(getattr(policy, "forward_token", True) for policy in chain)
+        plan.changes_request = plan.rewrite is not None or not plan.forward_token
         plan.drop_from_response = frozenset().union(*(getattr(policy, "response_drop", ()) for policy in chain))
         self._plans[plan.name] = plan

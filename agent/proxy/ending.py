@@ -32,6 +32,15 @@ class Ending:
         "sent_at", "started", "status", "target", "target_name", "tries", "upstream_s", "why",
     )  # fmt: skip
 
+    connection: "UpstreamConnection | None"
+    target: "Target | None"
+    sent_at: float
+    """When the last try was written to its connection, in monotonic seconds."""
+    _tried: "list[Target] | None"
+    _wait: "asyncio.Task[None] | None"
+    _mirror: "Mirror | None"
+    _cluster: "Cluster | None"
+    _pieces: list[bytes]
     plan: Plan
     """The route's, from the moment that the head is matched."""
     deadline: float
@@ -42,29 +51,18 @@ class Ending:
         self.context = client.context
         self.head = head
         self.started = now
-        self.status = 0
-        self.origin = "agent"
-        self.code = self.why = ""
-        self.cancelled = self.is_over = self.response_started = False
-        self.upstream_s = -1.0
-        self.bytes_in = self.bytes_out = self.tries = self.resends = 0
-        self.connection: UpstreamConnection | None = None
-        self.target: Target | None = None
-        self._tried: list[Target] | None = None
-        self.request_done = head.content_length == 0
-        self._pieces: list[bytes] = []
-        self.body_kept = True
-        self._wait: asyncio.Task[None] | None = None
-        self._passed = 0
-        self._stale_used = False
-        self._chunked_out = False
-        self.replayable = False
-        self.sent_at = now
-        self.target_name = ""
-        self.awaiting = 0
-        self._mirror: Mirror | None = None
-        self._cluster: Cluster | None = None
         self.path = head.path
+        self.request_done = head.content_length == 0
+        self._pieces = []
+        self.body_kept = True
+        self.upstream_s = -1.0
+        self.origin = "agent"
+        # One object per request: chains of equal values are what costs least.
+        self.code = self.why = self.target_name = ""
+        self.status = self.bytes_in = self.bytes_out = self.tries = self.resends = self.awaiting = self._passed = 0
+        self.connection = self.target = self._tried = self._wait = self._mirror = self._cluster = None
+        self.cancelled = self.is_over = self.response_started = self.replayable = False
+        self._stale_used = self._chunked_out = False
 
     def ends_at(self) -> float:
         """When the whole exchange has to be over, streaming included."""
@@ -151,10 +149,10 @@ class Ending:
         if self._mirror is not None:
             self._mirror.abandon()
         plan = self.plan
-        for place, policy in plan.observers:
+        for place, on_response, policy in plan.observers:
             if place < self._passed:
                 try:
-                    policy.on_response(self.head, self, now)
+                    on_response(self.head, self, now)
                 except Exception as error:  # noqa: BLE001  the others must hear of it all the same
                     self.context.report(policy.name, error)
         plan.recorder.record(self, now)

@@ -50,11 +50,11 @@ class Exchange(Sending):
             self._defect("policy", error)
 
     def _judge(self, now: float) -> None:
-        chain = self.plan.chain
+        checks = self.plan.checks
         head = self.head
         place = self._passed
-        for policy in chain[place:] if place else chain:
-            verdict = policy.on_request(head, now)
+        for check in checks[place:] if place else checks:
+            verdict = check(head, now)
             if verdict is not None:
                 self._passed = place
                 self._stopped(verdict)

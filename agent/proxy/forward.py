@@ -13,9 +13,12 @@ _STRIPPED_TOKEN = b"authorization:"
 def request_bytes(exchange: "Ending", authority: bytes) -> bytes:
     """The head to send, with its blank line. `authority` is the target's, where the client's Host isn't kept."""
     head, plan = exchange.head, exchange.plan
-    lines, fields, timeouts = head.lines, head.fields, plan.timeouts
-    if not plan.forward_token:
-        lines = [line for line in lines if line[:14].lower() != _STRIPPED_TOKEN]
+    fields, timeouts, joined = head.fields, plan.timeouts, head.joined
+    if plan.changes_request:
+        lines = head.lines
+        if not plan.forward_token:
+            lines = [line for line in lines if line[:14].lower() != _STRIPPED_TOKEN]
+        joined = b"".join([line + b"\r\n" for line in lines])
     host = fields.get(b"host") if plan.host is None else plan.host
     target = head.path + b"?" + head.query if head.query else head.path
     return b"".join(
@@ -26,8 +29,7 @@ def request_bytes(exchange: "Ending", authority: bytes) -> bytes:
             b" HTTP/1.1\r\nhost: ",
             host or authority,
             b"\r\n",
-            b"\r\n".join(lines),
-            b"\r\n" if lines else b"",
+            joined,
             exchange.client.forwarded(head),
             timeouts.deadline_line(exchange.deadline, exchange.sent_at) if timeouts.forwards else b"",
             head.trace.header(),

@@ -7,6 +7,7 @@ from agent.wire.problem import PHRASES
 
 if TYPE_CHECKING:
     from agent.proxy.ending import Ending
+    from agent.proxy.plan import Plan
 
 _STATUS_LINES: dict[int, bytes] = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, phrase) for status, phrase in PHRASES.items()
@@ -21,12 +22,9 @@ def response_parts(exchange: "Ending", response: ResponseHead, done: bool) -> tu
     complete yet, or where we drain, it is closed after this answer.
     """
     head, client, plan = exchange.head, exchange.client, exchange.plan
-    lines, fields, status = response.lines, response.fields, response.status
-    if plan.drop_from_response:
-        drop = plan.drop_from_response
-        lines = [line for line in lines if line[: line.index(b":")].lower() not in drop]
-    if plan.rewrite is not None:
-        lines = plan.rewrite.response_lines(lines)
+    fields, status, joined = response.fields, response.status, response.joined
+    if plan.drop_from_response or plan.rewrite is not None:
+        joined = b"".join([line + b"\r\n" for line in _changed(response.lines, plan)])
     keep = head.keep_alive and exchange.request_done and not exchange.context.draining
     chunked = False
     framing = b""
@@ -43,13 +41,19 @@ def response_parts(exchange: "Ending", response: ResponseHead, done: bool) -> tu
         extra += exchange.context.date_line(exchange.context.wall())
     return [
         _STATUS_LINES.get(status) or b"HTTP/1.1 %d %b\r\n" % (status, response.reason),
-        b"\r\n".join(lines),
-        b"\r\n" if lines else b"",
+        joined,
         framing,
         extra,
         _ORIGIN[exchange.origin],
         b"\r\n" if keep and head.minor == 1 and status != 101 else _connection(response, keep),
     ], chunked
+
+
+def _changed(lines: list[bytes], plan: "Plan") -> list[bytes]:
+    drop = plan.drop_from_response
+    if drop:
+        lines = [line for line in lines if line[: line.index(b":")].lower() not in drop]
+    return lines if plan.rewrite is None else plan.rewrite.response_lines(lines)
 
 
 def _connection(response: ResponseHead, keep: bool) -> bytes:

@@ -15,8 +15,8 @@ class FieldBlock:
     """The fields of one head. Never changed after `read_block`: the heads made from it share its dict and list."""
 
     __slots__ = (
-        "bytes", "chunked", "content_length", "expect_continue", "fields", "generation", "host", "keep_alive", "lines",
-        "minor", "upgrade",
+        "bytes", "chunked", "content_length", "expect_continue", "fields", "generation", "host", "joined", "keep_alive",
+        "lines", "minor", "upgrade",
     )  # fmt: skip
 
     def __init__(self, minor: int, fields: dict[bytes, bytes], lines: list[bytes]) -> None:
@@ -27,6 +27,8 @@ class FieldBlock:
         self.minor = minor
         self.fields = fields
         self.lines = lines
+        self.joined = b""
+        """`lines` as they go on, each with its CRLF."""
         self.host = self.upgrade = b""
         self.chunked = self.expect_continue = False
         self.content_length = 0
@@ -58,6 +60,8 @@ def read_block(lines: list[bytes], minor: int, rules: FieldRules) -> FieldBlock:
         _read_connection(block)
     if b"expect" in fields:
         _read_expect(block)
+    if block.lines:
+        block.joined = b"\r\n".join(block.lines) + b"\r\n"
     return block
 
 

@@ -114,6 +114,7 @@ class RequestParser:
         head.target = target
         head.fields = block.fields
         head.lines = block.lines
+        head.joined = block.joined
         head.host = block.host
         head.chunked = block.chunked
         head.content_length = block.content_length

@@ -80,6 +80,7 @@ def _read_head(lines: list[bytes]) -> ResponseHead:
     head.fields = fields if len(fields) == len(lines) - 3 else _joined(lines[1:-2])
     head.lines = kept
     _read_framing(head, head.fields)
+    head.joined = b"\r\n".join(head.lines) + b"\r\n" if head.lines else b""
     return head
 
 

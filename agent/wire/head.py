@@ -20,6 +20,7 @@ class RequestHead:
         "fields",
         "host",
         "identity",
+        "joined",
         "keep_alive",
         "lines",
         "method",
@@ -53,6 +54,8 @@ class RequestHead:
     """Lower-case name → value without outer white space; repeated fields joined by ``b", "`` (``b"; "`` for cookie)."""
     lines: list[bytes]
     """End-to-end field lines as they will be forwarded, each ``name: value`` without CRLF."""
+    joined: bytes
+    """`lines` with their line ends, ready to send; only what takes `lines` as they are may use it."""
     content_length: int
     """Bytes of the body, or -1 where the body is chunked; 0 where there is none."""
     chunked: bool
@@ -100,6 +103,7 @@ def request_head(  # noqa: PLR0913  a test double needs every field by name
     head.method, head.target, head.path, head.query = method, path, path, query
     head.minor, head.host, head.fields = minor, host, dict(fields or {})
     head.lines = [name + b": " + value for name, value in head.fields.items()]
+    head.joined = b"".join(line + b"\r\n" for line in head.lines)
     head.content_length, head.chunked = content_length, content_length < 0
     head.keep_alive, head.expect_continue, head.upgrade = True, False, b""
     head.scheme, head.peer, head.client_ip = b"http", peer, client_ip or peer
@@ -115,6 +119,7 @@ class ResponseHead:
         "chunked",
         "content_length",
         "fields",
+        "joined",
         "keep_alive",
         "lines",
         "minor",
@@ -130,6 +135,8 @@ class ResponseHead:
     """As in `RequestHead.fields`, but `set-cookie` holds only the last one: cookies can't be joined."""
     lines: list[bytes]
     """End-to-end field lines, each ``name: value`` without CRLF; `set-cookie` lines all kept."""
+    joined: bytes
+    """`lines` with their line ends, ready to send."""
     content_length: int
     """Bytes of the body, -1 where the body is chunked, -2 where it ends with the connection."""
     chunked: bool
