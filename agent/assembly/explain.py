@@ -8,7 +8,7 @@ from agent.core.clock import monotonic
 from agent.policies.jwt import Jwt
 from agent.policies.shadow import Shadow
 from agent.ports.operator import Question
-from agent.ports.policy import Policy
+from agent.ports.policy import Deny, Policy
 from agent.proxy.plan import Plan
 from agent.proxy.surface import InboundSurface
 from agent.traffic.routes import RouteTable
@@ -35,7 +35,9 @@ class Explainer:
         self._surface.complete(head)
         plan = self._surface.route(head)
         head.route = plan.name
-        policies, verdict = _judge(plan, head, now)
+        policies, verdict, refused = _judge(plan, head, now)
+        if verdict == "allow" and plan.cluster is None:
+            verdict, refused = "deny", _answer("no_route")
         answer: dict[str, Any] = {
             "verdict": verdict,
             "request": {
@@ -50,6 +52,8 @@ class Explainer:
         }
         if verdict == "allow":
             answer["leads_to"] = _leads_to(plan, head)
+        elif refused:
+            answer["answer"] = refused
         return answer
 
     def _head(self, question: Question) -> RequestHead:
@@ -81,15 +85,31 @@ class Explainer:
         return rows
 
 
-def _judge(plan: Plan, head: RequestHead, now: float) -> tuple[list[dict[str, str]], str]:
+_CODES = {"rate_limit": "rate_limited", "circuit_breaker": "circuit_open", "concurrency": "overloaded"}
+"""Policies that count what they are asked, and their one code: it is known without asking."""
+
+
+def _judge(plan: Plan, head: RequestHead, now: float) -> tuple[list[dict[str, str]], str, dict[str, Any]]:
+    """Each policy's verdict, the last one's, and the answer where that is a refusal."""
     rows = []
     for policy in plan.chain:
         verdict, why = policy.explain(head, now)
         rows.append({"policy": policy.name, "verdict": verdict, "why": why})
         if verdict != "allow":
-            return rows, verdict
+            return rows, verdict, _refused(policy, head, now) if verdict == "deny" else {}
         _identify(policy, head, now)
-    return rows, "allow"
+    return rows, "allow", {}
+
+
+def _refused(policy: Policy, head: RequestHead, now: float) -> dict[str, Any]:
+    code = _CODES.get(policy.name)
+    if code is not None:
+        return _answer(code)
+    verdict = policy.on_request(head, now)
+    assert isinstance(verdict, Deny)
+    refusal = verdict.refusal
+    known = _answer(refusal.code) if refusal.code in BY_CODE else {"code": refusal.code, "meaning": verdict.why}
+    return known | {"status": refusal.status}
 
 
 def _identify(policy: Policy, head: RequestHead, now: float) -> None:
@@ -101,8 +121,7 @@ def _identify(policy: Policy, head: RequestHead, now: float) -> None:
 
 def _leads_to(plan: Plan, head: RequestHead) -> dict[str, Any]:
     cluster = plan.cluster
-    if cluster is None:
-        return {"nothing": _answer("no_route")}
+    assert cluster is not None
     leads: dict[str, Any] = {"upstream": cluster.name if plan.choose is None else "one of several, by weight"}
     leads["targets"] = [target.name for target in cluster.targets] if plan.choose is None else []
     leads["path"] = head.path.decode("latin-1")

@@ -1,5 +1,6 @@
 """Gateway mode: what a route matches, what it rewrites, and where its traffic goes."""
 
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -159,3 +160,9 @@ async def test_a_split_is_sticky_where_asked(running: RunningSidecar) -> None:
             assert len(by) == 1
             ways[by.pop()] += 1
     assert min(ways["a"], ways["b"]) >= 10
+
+
+async def test_an_explanation_says_that_there_is_nowhere_to_go(running: RunningSidecar) -> None:
+    status, body = await running.admin("/explain", {"url": "/elsewhere"})
+    said = json.loads(body)
+    assert (status, said["verdict"], said["answer"]["code"]) == (200, "deny", "no_route")

@@ -79,8 +79,8 @@ class RawApp:
                 await writer.drain()
                 if b"\r\nconnection: close\r\n" in data:
                     break
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # a cancelled handler would be logged as a failed one
         finally:
             self._writers.discard(writer)
             writer.close()
@@ -131,6 +131,8 @@ async def socket_app(handler: Handler) -> AsyncIterator[str]:
         tasks.add(task)
         try:
             await handler(reader, writer)
+        except asyncio.CancelledError:
+            pass  # it would be logged as a failure
         finally:
             tasks.discard(task)
             writer.close()
