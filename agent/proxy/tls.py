@@ -17,7 +17,7 @@ class TlsError(OutriggerError):
 class ServerTls:
     """The listener's TLS context and the files it comes from."""
 
-    __slots__ = ("_seen", "_settings", "context")
+    __slots__ = ("_doubtful", "_refused", "_seen", "_settings", "context")
 
     def __init__(self, settings: TlsSettings) -> None:
         """Read all files. Raises TlsError."""
@@ -34,18 +34,25 @@ class ServerTls:
                 raise TlsError(f"listen.inbound.tls.client_ca_file {settings.client_ca_file}: {error}") from None
         _load_pair(self.context, settings)
         self._seen = self._state()
+        self._doubtful = self._refused = self._seen
 
     def refresh(self) -> bool:
         """Read certificate and key again if a file changed; handshakes from now on use them.
 
-        A pair that doesn't fit (files are replaced one after the other) is left for the next look: the old one stays.
-        Returns whether a new pair is in use. Raises TlsError where the new files can't be used.
+        A pair that doesn't fit is left for the next look, since files are replaced one after the other: the old one
+        stays. Returns whether a new pair is in use. Raises TlsError, once, where the new files can't be used.
         """
         state = self._state()
-        if state == self._seen:
+        if state in (self._seen, self._refused):
             return False
-        probe = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        _load_pair(probe, self._settings)  # a failed load may leave a context half changed
+        try:
+            _load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._settings)  # a failed load may half change one
+        except TlsError:
+            if state != self._doubtful:
+                self._doubtful = state
+                return False
+            self._refused = state
+            raise
         _load_pair(self.context, self._settings)
         self._seen = state
         return True
