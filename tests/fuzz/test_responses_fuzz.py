@@ -1,5 +1,6 @@
 """Any bytes from an application, in any pieces: one well-formed answer or a cut, and never somebody else's answer."""
 
+import re
 from itertools import pairwise
 
 import h11
@@ -41,6 +42,7 @@ def answers(draw: st.DrawFn) -> bytes:
     return data
 
 
+_switched = re.compile(rb"(?:HTTP/1\.1 10[023][^\n]*\n(?:[^\r][^\n]*\n)*\r\n)*HTTP/1\.1 101 ").match
 Outcome = list[tuple[int, bytes]] | None
 """Status and body of the application's answer; None where it failed, by a refusal or a cut, as its pieces had it."""
 
@@ -72,7 +74,7 @@ def run(request: bytes, pieces: list[bytes], *, closes: bool) -> Outcome:
 
 
 def read(written: bytes, method: bytes) -> Outcome:
-    if b"HTTP/1.1 101 " in written:
+    if _switched(written):
         return [(101, written.partition(b"\r\n\r\n")[2])]
     try:
         found = read_answers(written, [method])
