@@ -14,7 +14,8 @@ from agent.proxy.respond import response_parts
 from agent.proxy.sending import Sending
 from agent.proxy.tunnel import Tunnel
 from agent.telemetry.trace_context import begin
-from agent.wire.h1_body import LAST_CHUNK, chunk
+from agent.wire.fields import RESPONSE_RULES
+from agent.wire.h1_body import LAST_CHUNK, chunk, last_chunk
 from agent.wire.head import ResponseHead
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Exchange(Sending):
             parts.append(chunk(piece) if chunked else piece)
         if done:
             if chunked:
-                parts.append(LAST_CHUNK)
+                parts.append(self._last_chunk())
             self.client.transport.write(b"".join(parts))
             self._complete(now)
             return
@@ -124,10 +125,17 @@ class Exchange(Sending):
             client.write(chunk(piece) if self._chunked_out else piece)
         if done:
             if self._chunked_out:
-                client.write(LAST_CHUNK)
+                client.write(self._last_chunk())
             self._complete(self.context.clock())
         else:
             client.relaying(self.quiet_until(self.context.clock()))
+
+    def _last_chunk(self) -> bytes:
+        """The end of a chunked answer, with the trailer fields that would be forwarded as header fields."""
+        connection = self.connection
+        if connection is None or not connection.trailers or self.context.limits.trailers == "drop":
+            return LAST_CHUNK
+        return last_chunk([line for line in connection.trailers if RESPONSE_RULES.read(line)[2][1]])
 
     def switch_protocols(self, connection: "UpstreamConnection", response: ResponseHead, rest: bytes) -> None:
         """101: from here on bytes are moved and not read."""

@@ -42,6 +42,7 @@ class UpstreamConnection(asyncio.Protocol):
         "idle_since",
         "reusable",
         "served",
+        "trailers",
         "transport",
         "wheel_at",
     )
@@ -58,6 +59,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.served = 0
         """Answers read so far: a connection that never served can't be a stale one."""
+        self.trailers: list[bytes] = []
+        """Trailer fields of the chunked answer that is being read, complete once it is."""
         self.reusable = True
         self.idle_since = 0.0
         self.deadline = INFINITE
@@ -150,7 +153,12 @@ class UpstreamConnection(asyncio.Protocol):
                 piece, done = rest, False
                 self._body = FixedBody(-extra)
         else:
-            body = ChunkedBody() if head.chunked else UntilCloseBody()
+            body: ChunkedBody | UntilCloseBody
+            if head.chunked:
+                body = ChunkedBody()
+                self.trailers = body.trailers
+            else:
+                body, self.trailers = UntilCloseBody(), []
             piece = body.feed(rest)
             done = body.done
             if done:

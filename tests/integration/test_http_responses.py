@@ -208,3 +208,33 @@ def socket_closing_app(answer: bytes) -> AbstractAsyncContextManager[str]:
         writer.close()
 
     return socket_app(serve)
+
+
+@pytest.mark.parametrize("in_one_piece", [True, False])
+@pytest.mark.parametrize("policy", ["drop", "forward"])
+async def test_trailers_go_on_where_the_configuration_says_so(policy: str, in_one_piece: bool) -> None:
+    seen = bytearray()
+    trailers = b"X-Sum: 5\r\nX-Outrigger-Reason: me\r\nX_Outrigger_Subject: admin\r\nX-Forwarded-For: 1.2.3.4\r\n"
+    body = b"5\r\nabcde\r\n0\r\n" + trailers + b"\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        seen.extend(await reader.readuntil(b"\r\n0\r\n"))
+        while not seen.endswith(b"\r\n\r\n"):
+            seen.extend(await reader.readuntil(b"\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        if not in_one_piece:
+            await asyncio.sleep(0.05)
+        writer.write(body)
+        await writer.drain()
+        writer.close()
+
+    config = {"limits": {"trailers": policy}}
+    async with socket_app(serve) as url, sidecar({"app": {"url": url}, **config}) as process:
+        head = GET.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+        answer = await ask(process.inbound, head + body)
+    kept = b"0\r\nX-Sum: 5\r\n" if policy == "forward" else b"0\r\n"
+    assert bytes(seen).endswith(b"abcde\r\n" + kept + b"\r\n")
+    # Downwards only our own names are dropped: what a client makes of forwarding fields is no matter of trust.
+    back = kept + b"X-Forwarded-For: 1.2.3.4\r\n" if policy == "forward" else kept
+    assert answer.endswith(b"abcde\r\n" + back + b"\r\n")
