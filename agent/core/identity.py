@@ -12,7 +12,7 @@ class Identity:
 
     __slots__ = ("claims", "expires_at", "headers", "issuer", "roles", "scopes", "subject", "tenant")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  a value with names for all its parts
         self,
         subject: str,
         issuer: str,

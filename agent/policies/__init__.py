@@ -1,1 +1,1 @@
-"""One file per policy: its Settings, its state and its decision. No await, no clock, no I/O, and no policy sees another."""
+"""One file per policy: its Settings, its state, its decision. No await, no clock, no I/O; none sees another."""

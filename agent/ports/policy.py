@@ -1,8 +1,8 @@
 """The policy port: judge one request without doing any I/O.
 
-A policy is asked in the order of its route's chain. It decides from the head, its own state and `now`
-(monotonic seconds): no await, no clock, no I/O. Whoever needs something from outside answers `Need`: that one request is
-parked until the fact is there, and the same policy is asked again.
+A policy is asked in the order of its route's chain. It decides from the head, its own state and `now` (monotonic
+seconds): no await, no clock, no I/O. Whoever needs something from outside answers `Need`: that one request is parked
+until the fact is there, and the same policy is asked again.
 """
 
 from abc import ABC, abstractmethod
