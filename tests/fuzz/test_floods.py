@@ -116,6 +116,14 @@ def test_chunked_bodies(make: Callable[[int], bytes]) -> None:
     assert_linear(lambda n: refused(lambda: ChunkedBody().feed(make(n))), 1000)
 
 
+def test_chunks_may_not_be_mostly_extensions() -> None:
+    """CVE-2023-39326: data in tiny chunks is dear enough, and a large chunk may have what extension it likes."""
+    ChunkedBody().feed(b"1;aaaaaaa\r\na\r\n" * 5000)
+    ChunkedBody().feed((b"400;" + b"a" * 900 + b"\r\n" + b"x" * 1024 + b"\r\n") * 100)
+    with pytest.raises(MalformedError):
+        ChunkedBody().feed((b"1;" + b"a" * 900 + b"\r\na\r\n") * 30)
+
+
 VALUES: dict[str, Callable[[int], object]] = {
     "Forwarded: blanks": lambda n: trust_forwarded(b"for=1.2.3.4" + b" " * n + b"x"),
     "Forwarded: parameters": lambda n: trust_forwarded(b"a=b;" * n + b"!"),

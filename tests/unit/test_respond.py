@@ -123,12 +123,35 @@ def test_head_with_a_body_ends_its_connection() -> None:
 
 
 def test_an_application_that_answers_before_it_is_asked() -> None:
+    """The connection is gone before the request could be sent on it: the client hears so at once."""
+
+    def speak(transport: MockTransport) -> None:
+        transport.protocol.data_received(EVIL)
+        transport.step()
+        assert transport.lost
+
     wire = Wire()
-    wire.on_connect = lambda transport: transport.protocol.data_received(EVIL)
+    wire.on_connect = speak
     client = wire.client()
     wire.send(client, GET)
     [(status, fields, _)] = read_answers(client.written)
     assert (status, fields[b"x-outrigger-reason"]) == (502, b"upstream_closed")
+    wire.check_books()
+
+
+@pytest.mark.parametrize(
+    ("head", "end"),
+    [
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n", b"0\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no", b"k"),
+    ],
+)
+def test_what_follows_the_end_of_a_body_is_nobodys(head: bytes, end: bytes) -> None:
+    wire = Wire(lambda _: [head, end + b"HTTP/1.1 200 OK\r\n"])
+    client = wire.client()
+    wire.send(client, GET)
+    assert read_answers(client.written)[0][2] == b"ok"
+    assert wire.servers[0].transport.aborted
     wire.check_books()
 
 
