@@ -7,72 +7,46 @@ still comes is thrown away so that the client can read it before the connection 
 
 import asyncio
 import re
-import socket
-import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from agent.proxy.client_end import CLIENT, PIPELINE, ClientEnd
 from agent.proxy.exchange import Exchange
 from agent.proxy.refusals import REFUSALS
-from agent.proxy.socket_state import unsent_bytes
-from agent.proxy.upstream import INFINITE
 from agent.wire.errors import MalformedError
 from agent.wire.h1_body import ChunkedBody, FixedBody
 from agent.wire.h1_request import RequestParser
 from agent.wire.head import RequestHead
 
 if TYPE_CHECKING:
-    from agent.proxy.context import Context
     from agent.proxy.surface import Surface
     from agent.wire.forwarded import Trust
 
-_LINGER_S = 2.0
-"""A client that has its last answer and sends nothing for so long is cut."""
-_LINGER_MOST_S = 10.0
-"""For so long at most what a client sends after its last answer is thrown away."""
 _REFUSED_TOO = 256
 """Connections beyond the limit that are kept for as long as it takes to read the refusal."""
 _SKIP_BYTES = 65536
 _AT_ONCE = 64
 """Pipelined requests that are refused in one go; then other connections have a turn."""
 _empty_lines = cast("Callable[[bytes], re.Match[bytes]]", re.compile(rb"(?:\r\n)*+").match)
-_RESET = struct.pack("ii", 1, 0)
-"""`SO_LINGER` with no time to linger: closing sends RST instead of FIN."""
-_UPSTREAM, _PIPELINE, _CLIENT = 1, 2, 4
-"""Why reading is stopped: the upstream is full, too much is read ahead, or the client doesn't take its answers."""
 
 
-class Downstream(asyncio.Protocol):
+class Downstream(ClientEnd):
     """Serves one client. `surface` says what listens here: routes, trust, scheme."""
 
     __slots__ = (
-        "_body", "_client_ip", "_held", "_is_full", "_leave_by", "_leaving", "_lines", "_lines_host", "_moved_at",
-        "_parser", "_stranger_to", "_threw_away", "_unsent", "buffer", "context", "deadline", "exchange", "peer",
-        "route", "surface", "transport", "wheel_at", "will_keep",
+        "_client_ip", "_lines", "_lines_host", "_parser", "_stranger_to", "peer", "route", "surface", "will_keep",
     )  # fmt: skip
 
     def __init__(self, surface: "Surface") -> None:
+        super().__init__(surface.context)
         self.surface = surface
-        self.context: Context = surface.context
         self._parser: RequestParser = surface.parser()
-        self.buffer = b""
-        self._body: FixedBody | ChunkedBody | None = None
-        self.exchange: Exchange | None = None
-        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.peer = self._client_ip = ""
         self._stranger_to: Trust | None = None
         self._lines_host: bytes | None = None
         self._lines = b""
         self.route = surface.route
         self.will_keep = True
-        self.deadline = INFINITE
-        self.wheel_at = INFINITE
-        self._held = 0
-        self._is_full = False
-        self._leaving = False
-        self._threw_away = False
-        self._unsent = 0
-        self._moved_at = self._leave_by = 0.0
 
     # --- the loop's callbacks ------------------------------------------------------------------------------------
 
@@ -105,7 +79,7 @@ class Downstream(asyncio.Protocol):
         else:
             self.buffer += data
             if len(self.buffer) > self.context.limits.pipelined_bytes:
-                self._hold(_PIPELINE)
+                self._hold(PIPELINE)
 
     def eof_received(self) -> None:
         """Called by the event loop: a client that closes its side is gone (as nginx and Envoy see it)."""
@@ -167,7 +141,7 @@ class Downstream(asyncio.Protocol):
                 break
             at_once -= 1
             if not at_once:
-                self._hold(_PIPELINE)
+                self._hold(PIPELINE)
                 self.context.soon(self._go_on)
                 break
         self.buffer = b"" if self._leaving else data
@@ -251,15 +225,6 @@ class Downstream(asyncio.Protocol):
 
     # --- writing answers -----------------------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        """Send to the client."""
-        self.transport.write(data)
-
-    def relaying(self, until: float) -> None:
-        """The answer is being streamed: only silence counts against it, and that may last `until` then."""
-        if not self._is_full:
-            self.set_deadline(until)
-
     def exchange_over(self, *, close: bool) -> None:
         """The exchange is complete: on to the next request, or leave."""
         self.exchange = None
@@ -269,7 +234,7 @@ class Downstream(asyncio.Protocol):
             self._leave()
             return
         if self._is_full:
-            self._hold(_CLIENT)  # answers to further requests would only pile up
+            self._hold(CLIENT)  # answers to further requests would only pile up
         else:
             self._await_next()
 
@@ -299,42 +264,10 @@ class Downstream(asyncio.Protocol):
         else:
             self.transport.close()
 
-    def _leave(self) -> None:
-        """Send what is written, say that nothing more comes, and give the client a moment to read it."""
-        self._leaving = True
-        self._body = None
-        self.buffer = b""
-        if self._held:
-            self.resume_all()
-        if self.transport.is_closing():
-            return
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
-        now = self.context.clock()
-        self._leave_by = now + _LINGER_MOST_S
-        self._unsent, self._moved_at = -1, now
-        self.set_deadline(now + _LINGER_S)
-
     def drain(self) -> None:
         """No more requests after this one; an idle connection gets a moment for a request that is on its way."""
         if self.exchange is None and not self._leaving:
             self.set_deadline(self.context.clock() + self.context.limits.drain_idle_s)
-
-    def abort(self, *, reset: bool = False) -> None:
-        """Cut the connection, unsent bytes and all. `reset` lets the client see that this is no regular end."""
-        if reset and not self.transport.is_closing():
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
-
-    # --- time and pressure ---------------------------------------------------------------------------------------
-
-    def set_deadline(self, at: float) -> None:
-        """Move the one deadline of this connection."""
-        self.deadline = at
-        if at < self.wheel_at:
-            self.context.watch(self)
 
     def on_deadline(self, now: float) -> None:
         """Called by the wheel."""
@@ -348,54 +281,3 @@ class Downstream(asyncio.Protocol):
             self._refuse(MalformedError("the head was not complete in time", "request_timeout"))
         else:
             self.transport.close()
-
-    def _check_unsent(self, now: float) -> None:
-        """Cut a client that takes nothing of its answer for too long, or that has had its moment to read the last one.
-
-        Being slow is no offence: as long as its kernel acknowledges a byte between two looks, it has its time.
-        """
-        limits = self.context.limits
-        unsent = unsent_bytes(self.transport)
-        if unsent != self._unsent:
-            self._unsent, self._moved_at = unsent, now
-        if unsent or not self._leaving:
-            if now - self._moved_at < limits.write_timeout_s:
-                self.set_deadline(now + limits.write_timeout_s / 4)
-                return
-            self.context.cells.timeouts.at("write")[0] += 1
-            if self.exchange is not None:
-                self.exchange.code = "client_timeout"
-                self.exchange.why = f"no byte of the answer was taken for {limits.write_timeout_s:g} s"
-        elif self._threw_away and now < self._leave_by:
-            self._threw_away = False
-            self.set_deadline(now + _LINGER_S)
-            return
-        self.transport.abort()
-
-    def pause_reading(self) -> None:
-        """Read no more of this client until its upstream has taken what there is."""
-        self._hold(_UPSTREAM)
-
-    def resume_reading(self) -> None:
-        """The upstream has room again."""
-        if self._held & _UPSTREAM:
-            self._held &= ~_UPSTREAM
-            if not self._held and not self.transport.is_closing():
-                self.transport.resume_reading()
-
-    @property
-    def is_held(self) -> bool:
-        """Whether this client isn't read since its upstream takes no more."""
-        return self._held & _UPSTREAM != 0
-
-    def resume_all(self) -> None:
-        """Read on, whatever the reading was stopped for."""
-        if self._held:
-            self._held = 0
-            if not self.transport.is_closing():
-                self.transport.resume_reading()
-
-    def _hold(self, reason: int) -> None:
-        if not self._held and not self.transport.is_closing():
-            self.transport.pause_reading()
-        self._held |= reason

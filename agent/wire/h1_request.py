@@ -4,7 +4,7 @@ The parser sees heads only. Bodies are read by `agent.wire.h1_body`, which knows
 requests stay bytes until their turn, and nothing that follows a message is ever looked at early.
 
 One pass in C proves that a head has no control characters and ends each line in CRLF; each field's name is proved a
-token once and remembered. That is as strict as llhttp and costs half of it (docs/decisions/005); tests compare the two.
+token once and remembered. That is as strict as llhttp and costs half of it (docs/decisions/004); tests compare the two.
 Refused besides: both framing headers, lengths that are repeated, listed or signed, any transfer coding but `chunked`
 alone, `chunked` in HTTP/1.0, no Host or two, other versions, unregistered methods, more than one space in the request
 line, folded lines, an Expect that isn't 100-continue.
