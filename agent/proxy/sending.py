@@ -43,9 +43,13 @@ class Sending(Ending):
             self._try(now)
             return
         early = self._pieces.copy()  # came while the request waited; sending may let go of it
+        self.sent_at = now  # the copy may go before the original has a connection
         self._try(now)
         if not self.is_over:
-            self._mirror = plan.mirror.begin(self, early)
+            try:
+                self._mirror = plan.mirror.begin(self, early)
+            except Exception as error:  # noqa: BLE001  whatever it is, the original goes on
+                self.context.report("mirror", error)
 
     def _try(self, now: float, *, fresh: bool = False) -> None:
         """Send the request to a target: on a pooled connection at once, else as soon as there is one.
