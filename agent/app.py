@@ -4,13 +4,12 @@ import asyncio
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.admin.endpoints import OPEN_PATHS, admin_endpoints
 from agent.api.endpoints import local_endpoints
 from agent.assembly.app_watch import AppWatch
 from agent.assembly.body import Body
-from agent.assembly.fleet import Fleet
 from agent.assembly.lasting import in_force
 from agent.assembly.offline import prove
 from agent.assembly.sidecar import Sidecar
@@ -30,6 +29,9 @@ from agent.runtime.reload import Reloader
 from agent.runtime.signals import handled
 from agent.runtime.view import Operator
 
+if TYPE_CHECKING:
+    from agent.assembly.fleet import Fleet
+
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
@@ -43,7 +45,11 @@ def run(file: str) -> int:
     sockets = Sockets(config)
     new_loop = _new_loop()
     try:
-        fleet = Fleet(config, sockets, new_loop) if config.workers > 1 else None
+        fleet = None
+        if config.workers > 1:
+            from agent.assembly.fleet import Fleet  # noqa: PLC0415  one process needs nothing of it
+
+            fleet = Fleet(config, sockets, new_loop)
         with asyncio.Runner(loop_factory=new_loop) as runner:
             return runner.run(_live(config, sockets, fleet, complaint))
     finally:
@@ -59,7 +65,7 @@ def _new_loop() -> NewLoop:
     return new
 
 
-async def _live(config: Config, sockets: Sockets, fleet: Fleet | None, complaint: str | None) -> int:
+async def _live(config: Config, sockets: Sockets, fleet: "Fleet | None", complaint: str | None) -> int:
     async with AsyncExitStack() as stack:
         body: Body = fleet if fleet is not None else _alone(config, sockets)
         process = Process(config, body, sockets, stack)

@@ -4,7 +4,6 @@ import asyncio
 import fcntl
 import os
 import select
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,6 +121,8 @@ def shared_lock() -> int:
     """A descriptor that processes share by forking, for `LogWriter(lock=…)`. A process that dies lets go of it."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("log-lock")
+    import tempfile  # noqa: PLC0415  only where there is no memory file
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
