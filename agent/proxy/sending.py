@@ -132,9 +132,11 @@ class Sending(Ending):
         """While the body comes only its silence counts; the route's time begins when it is complete."""
         now = self.context.clock()
         if done:
-            self.deadline = self.plan.timeouts.deadline(self.head, now, self.started)
-            if self.connection is not None:
-                self.client.set_deadline(self.deadline)
+            self.deadline = until = self.plan.timeouts.deadline(self.head, now, self.started)
+            retry = self.plan.retry
+            if retry is not None and (self.connection is not None or self.awaiting):
+                until = retry.try_deadline(now, until)
+            self.client.set_deadline(until)
         elif self.connection is not None:
             self.client.set_deadline(now + self.context.limits.body_timeout_s)
 

@@ -111,6 +111,7 @@ async def running(script: Script) -> AsyncIterator[RunningSidecar]:
         ("GET", "/status/after5-ok/too-long", {}, 503, 1),
         ("GET", "/time/hang-ok/1", {}, 200, 2),
         ("POST", "/time/hang-ok/post", {}, 504, 1),
+        ("PUT", "/time/hang-ok/put", {}, 200, 2),
     ],
 )
 async def test_what_is_tried_again(
