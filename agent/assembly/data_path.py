@@ -60,7 +60,7 @@ class DataPath:
         self._begin(new, old)
         if old is not None:
             registry.end_generation(_live_labels(new), remade="route")
-            gc.collect()  # tables are knots, and the collector comes seldom: a few milliseconds here, no growth
+            gc.collect()  # the old tables are knots, and the collector comes seldom: a millisecond, mostly
 
     def prepare(self, config: Config) -> Generation:
         """As `use`, but begins no background work: for explanations offline, where no loop runs."""

@@ -9,6 +9,7 @@ from agent.assembly.sockets import DATA_PATH, Sockets
 from agent.assembly.telemetry import Telemetry
 from agent.assembly.worker import Beginning, be_worker, packed
 from agent.config.root import Config
+from agent.core.errors import OutriggerError
 from agent.ports.operator import Component, Question
 from agent.runtime.log_writer import shared_lock
 from agent.runtime.workers import Supervisor
@@ -18,13 +19,17 @@ _USE_S = 10.0
 """Seconds for a worker to compile a new configuration."""
 
 
+class StartError(OutriggerError):
+    """The workers can't be started; the text says why."""
+
+
 class Fleet:
     """The supervisor's side of `workers: N`. Satisfies `agent.assembly.body.Body`."""
 
     def __init__(self, config: Config, sockets: Sockets, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         """Starts the workers. To be made before there is an event loop, since all of them are forked from here.
 
-        Raises OSError where the system allows no more processes.
+        Raises StartError where the system allows no more processes.
         """
         lock = shared_lock()
         self.telemetry = Telemetry(config, lock=lock)
@@ -38,7 +43,10 @@ class Fleet:
             log=self.telemetry.say,
             keep=[lock, *sockets.inherited],
         )
-        self._supervisor.fork_all()
+        try:
+            self._supervisor.fork_all()
+        except OSError as error:
+            raise StartError(f"cannot start {config.workers} workers: {error.strerror}") from error
 
     def _be_worker(self, index: int, channel: socket.socket) -> int:
         return be_worker(self._beginning, index, channel)

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,10 @@ async def test_one_view_over_all_workers() -> None:
 
 
 async def test_a_killed_worker_is_replaced_while_others_serve() -> None:
-    async with raw_app() as app, sidecar(configured(app.url)) as running:
+    async with raw_app() as app, AsyncExitStack() as stack:
+        # By name: resolving it uses threads of the event loop's, which a fork doesn't copy.
+        by_name = {"url": f"http://localhost:{app.port}", "health": "/healthz"}
+        running = await stack.enter_async_context(sidecar(configured(app.url, app=by_name)))
         for _ in range(20):
             await fetch(running.inbound, "/")
         count = "http_server_request_duration_seconds_count"
@@ -108,6 +112,25 @@ async def test_a_killed_worker_is_replaced_while_others_serve() -> None:
         for _ in range(20):
             assert (await fetch(running.inbound, "/")).status == 200
         assert await running.stop() == 0
+
+
+async def test_a_worker_that_hangs_delays_no_probe_and_is_ended_in_the_end() -> None:
+    lifecycle = {"grace_s": 0, "drain_s": 1}
+    async with raw_app() as app, sidecar({**configured(app.url), "lifecycle": lifecycle}) as running:
+        for _ in range(10):
+            await fetch(running.inbound, "/")
+        count = "http_server_request_duration_seconds_count"
+        assert await running.metric(count) == 10
+        hung = pids(running)[0]
+        os.kill(hung, signal.SIGSTOP)
+        asked_at = time.monotonic()
+        assert (await running.admin("/readyz"))[0] == 200
+        assert (await running.admin("/livez"))[0] == 200
+        assert time.monotonic() - asked_at < 0.9  # supervision.answer_s is 1
+        assert await running.metric(count) == 10
+        assert await running.metric("outrigger_worker_unanswered_total", worker="0") >= 1
+        assert await running.stop() == 128 + signal.SIGKILL
+        assert not is_running(hung)
 
 
 async def test_sigterm_finishes_what_every_worker_has_begun() -> None:
