@@ -99,16 +99,19 @@ class Sidecar:
 
     def begin_drain(self, on_idle: Callable[[], None]) -> None:
         """See `Drainable`."""
-        context = self.context
-        context.draining = True
-        context.when_empty(on_idle)
-        for connection in list(context.connections):
+        self.context.draining = True
+        for connection in list(self.context.connections):
             connection.drain()
-        asyncio.get_running_loop().call_later(_ACCEPT_S, self._stop_accepting)
+        asyncio.get_running_loop().call_later(_ACCEPT_S, self._stop_accepting, on_idle)
 
-    def _stop_accepting(self) -> None:
+    def _stop_accepting(self, on_idle: Callable[[], None]) -> None:
+        spawn(self._finish(on_idle), name="drain", on_error=self._report)
+
+    async def _finish(self, on_idle: Callable[[], None]) -> None:
+        """Idle is only who can get nothing new: asked for before, the last client's leaving would end it too early."""
         for listener in self._listeners:
-            listener.stop_accepting()
+            await listener.stop_accepting()
+        self.context.when_empty(on_idle)
         self.context.check_empty()
 
     async def abort(self) -> int:
@@ -117,7 +120,7 @@ class Sidecar:
         for connection in list(self.context.connections):
             connection.abort()
         for listener in self._listeners:
-            listener.stop_accepting()
+            listener.close()
         await asyncio.sleep(0)
         return cut
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 from agent.core.errors import OutriggerError
 from agent.proxy.downstream import Downstream
@@ -77,7 +78,9 @@ class Listener:
     def __init__(self, surface: Surface, listening: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         self._surface = surface
         self._socket = listening
-        self._tls = tls
+        self._tls_options: dict[str, Any] = {}
+        if tls is not None:
+            self._tls_options = {"ssl": tls, "ssl_handshake_timeout": surface.context.limits.header_timeout_s}
         self._server: asyncio.Server | None = None
         self.place = place_of(listening)
 
@@ -90,12 +93,31 @@ class Listener:
             lambda: Downstream(surface),
             sock=self._socket,
             backlog=BACKLOG,
-            ssl=self._tls,
-            ssl_handshake_timeout=surface.context.limits.header_timeout_s if self._tls is not None else None,
+            **self._tls_options,
         )
 
-    def stop_accepting(self) -> None:
-        """Take no further connection; those that are open stay."""
+    async def stop_accepting(self) -> None:
+        """Take what the kernel has queued, and no further connection; those that are open stay."""
+        if self._server is None:
+            return
+        queued = self._queued()
+        self.close()  # in the same breath: what comes in between is reset by the kernel
+        loop, surface = asyncio.get_running_loop(), self._surface
+        taken = [loop.connect_accepted_socket(lambda: Downstream(surface), one, **self._tls_options) for one in queued]
+        await asyncio.gather(*taken, return_exceptions=True)
+
+    def _queued(self) -> list[socket.socket]:
+        found: list[socket.socket] = []
+        try:
+            while len(found) < BACKLOG:
+                found.append(self._socket.accept()[0])
+                found[-1].setblocking(False)
+        except OSError:
+            pass  # the queue is empty
+        return found
+
+    def close(self) -> None:
+        """Stop listening at once; connections that the kernel has queued are lost."""
         if self._server is not None:
             self._server.close()
             self._server = None

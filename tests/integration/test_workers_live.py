@@ -1,6 +1,7 @@
 """`workers: N` as operators run it: one view over all, and no worker's death is anybody's trouble."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 import yaml
 
 from tests.kit.apps import OK, Received, raw_app
-from tests.kit.client import client, fetch
+from tests.kit.client import Client, client, fetch
 from tests.kit.sidecar import LISTEN, RunningSidecar, sidecar
 from tests.kit.until import becomes, until
 
@@ -162,6 +163,27 @@ async def test_sigterm_finishes_what_every_worker_has_begun() -> None:
         assert not any(is_running(pid) for pid in pids(running).values())
         with pytest.raises(ConnectionRefusedError):
             await fetch(running.inbound, "/")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_connections_that_arrive_while_it_drains_are_served_or_refused_but_never_cut(workers: int) -> None:
+    async def arrivals(running: RunningSidecar) -> int:
+        for served in itertools.count():
+            try:
+                reader, writer = await asyncio.open_connection(*running.inbound)
+            except ConnectionError:
+                return served  # nothing had been sent yet
+            one = Client(reader, writer)
+            assert (await one.request("GET", "/", {"Connection": "close"})).status == 200
+            one.close()
+        raise AssertionError
+
+    lifecycle = {"grace_s": 0.2, "drain_s": 10}
+    async with raw_app() as app, sidecar({**configured(app.url, workers), "lifecycle": lifecycle}) as running:
+        clients = [asyncio.create_task(arrivals(running)) for _ in range(40)]
+        await until(lambda: len(app.received) >= 200)
+        assert await running.stop() == 0
+        assert sum(await asyncio.gather(*clients)) >= 200
 
 
 async def test_drain_takes_all_workers_out_and_back() -> None:
