@@ -46,7 +46,16 @@ class Settings(SettingsModel):
 class Timeouts:
     """The limits in the form in which the data path reads them: ``inf`` where there is none."""
 
-    __slots__ = ("_malformed", "connect_s", "first_s", "forwards", "idle_s", "max_duration_s", "timeout_s")
+    __slots__ = (
+        "_malformed",
+        "connect_s",
+        "first_line",
+        "first_s",
+        "forwards",
+        "idle_s",
+        "max_duration_s",
+        "timeout_s",
+    )
 
     def __init__(self, settings: Settings, *, route: str, registry: Registry) -> None:
         self.timeout_s = settings.timeout_s or inf
@@ -55,6 +64,8 @@ class Timeouts:
         self.connect_s = settings.connect_timeout_s
         self.first_s = min(self.timeout_s, self.max_duration_s)
         """Seconds from a request's head to the first deadline, where the caller named none."""
+        self.first_line = b"x-outrigger-deadline-ms: %d\r\n" % (self.first_s * 1000 - 1) if self.first_s < inf else b""
+        """What `deadline_line` says within a millisecond of the head, where the caller named no deadline."""
         self.forwards = settings.forward_deadline
         self._malformed = registry.counter(
             "outrigger_deadline_malformed_total",

@@ -32,7 +32,7 @@ class Context:
         "cells",
         "clock",
         "connections",
-        "draining",
+        "draining", "idle_s",
         "in_flight",
         "limits",
         "rand",
@@ -57,6 +57,8 @@ class Context:
         report: Callable[[str, BaseException], None],
     ) -> None:
         self.limits = limits
+        self.idle_s = limits.idle_timeout_s
+        """Seconds that a connection may wait for its next request: read once per request, so kept here."""
         self.registry = registry
         self.access_log = access_log
         self.clock = clock

@@ -108,7 +108,7 @@ class Downstream(ClientEnd):
             if exchange.connection is not None:
                 exchange.connection.resume_reading()
         elif not self._leaving:
-            self._await_next()
+            self._await_next(self.context.clock())
 
     # --- reading requests ----------------------------------------------------------------------------------------
 
@@ -225,33 +225,32 @@ class Downstream(ClientEnd):
 
     # --- writing answers -----------------------------------------------------------------------------------------
 
-    def exchange_over(self, *, close: bool) -> None:
+    def exchange_over(self, now: float, *, close: bool) -> None:
         """The exchange is complete: on to the next request, or leave."""
         self.exchange = None
-        if self.transport.is_closing():
-            return
         if close:
-            self._leave()
-            return
-        if self._is_full:
+            if not self.transport.is_closing():
+                self._leave()
+        elif self._is_full:
             self._hold(CLIENT)  # answers to further requests would only pile up
         else:
-            self._await_next()
+            self._await_next(now)
 
-    def _await_next(self) -> None:
-        limits = self.context.limits
-        idle_s = limits.drain_idle_s if self.context.draining else limits.idle_timeout_s
-        self.set_deadline(self.context.clock() + idle_s)
+    def _await_next(self, now: float) -> None:
+        context = self.context
+        self.deadline = at = now + (context.limits.drain_idle_s if context.draining else context.idle_s)
+        if at < self.wheel_at:
+            context.watch(self)
         if self._held:
             self.resume_all()
-        if self.buffer:
+        if self.buffer and not self.transport.is_closing():
             data, self.buffer = self.buffer, b""
             self._next(data)
 
     def _go_on(self) -> None:
         """The others had their turn: on with the requests that are read already."""
         if self.exchange is None and not self._leaving and not self._is_full and not self.transport.is_closing():
-            self._await_next()
+            self._await_next(self.context.clock())
 
     def _refuse_connection(self) -> None:
         """One connection too many: say so, and let the client read it, unless too many are reading it already."""

@@ -159,4 +159,4 @@ class Ending:
         if plan.log:
             self.context.log(self, now)
         self.context.in_flight -= 1
-        self.client.exchange_over(close=close)
+        self.client.exchange_over(now, close=close)

@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from agent.policies.timeout import Timeouts
 from agent.wire.head import RequestHead
 
 if TYPE_CHECKING:
     from agent.proxy.ending import Ending
 
+_AT_ONCE_S = 0.001
 _STRIPPED_TOKEN = b"authorization:"
 
 
@@ -31,13 +33,19 @@ def request_bytes(exchange: "Ending", authority: bytes) -> bytes:
             b"\r\n",
             joined,
             exchange.client.forwarded(head),
-            timeouts.deadline_line(exchange.deadline, exchange.sent_at) if timeouts.forwards else b"",
+            _deadline(exchange, timeouts) if timeouts.forwards else b"",
             head.trace.header(),
             head.request_extra,
             _framing(head) if head.content_length or head.upgrade or b"content-length" in fields else b"",
             b"\r\n",
         )
     )
+
+
+def _deadline(exchange: "Ending", timeouts: Timeouts) -> bytes:
+    if exchange.sent_at - exchange.started < _AT_ONCE_S and exchange.deadline == exchange.started + timeouts.first_s:
+        return timeouts.first_line
+    return timeouts.deadline_line(exchange.deadline, exchange.sent_at)
 
 
 def _framing(head: RequestHead) -> bytes:

@@ -25,6 +25,7 @@ class Plan:
         "drop_from_response",
         "forward_token",
         "host",
+        "is_plain",
         "log",
         "mirror",
         "name",
@@ -64,6 +65,8 @@ class Plan:
         """Host to send instead of the client's; ``b""`` for the target's own authority."""
         self.drop_from_response: frozenset[bytes] = frozenset()
         """Lower-case response fields that a policy owns: the application's own are dropped."""
+        self.is_plain = False
+        """Whether there is nothing to do but to forward: one cluster, no retry, rewrite or mirror."""
         self.changes_request = False
         """Whether the fields that go on aren't those that came: a rewrite, or the token is kept back."""
         self.log = True

@@ -104,7 +104,7 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection, now: float) -> None:
         """Take a connection that can serve another request."""
-        if self._pending and self._hand_on(connection):
+        if self._pending and not connection.transport.is_closing() and self._hand_on(connection):
             return
         if len(self._idle) >= self._bounds.max_idle:
             connection.discard()

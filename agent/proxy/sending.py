@@ -24,6 +24,11 @@ class Sending(Ending):
 
     def _forward(self, now: float) -> None:
         plan, head = self.plan, self.head
+        if plan.is_plain and head.content_length == 0:  # most requests
+            self.replayable = head.method in IDEMPOTENT and not head.upgrade
+            self._cluster = plan.cluster
+            self._try(now)
+            return
         if plan.body_bytes and head.content_length > plan.body_bytes:
             self.fail("body_too_large", f"{head.content_length} bytes, the limit is {plan.body_bytes}")
             return
@@ -70,7 +75,7 @@ class Sending(Ending):
             self.client.set_deadline(plan.retry.try_deadline(now, self.deadline))
         connection = None if fresh else target.pool.take(now, replayable=self.replayable)
         if connection is not None:
-            self.attach(connection)
+            self._send(connection, now)
         else:
             if not self.request_done:
                 self.client.pause_reading()
@@ -80,14 +85,16 @@ class Sending(Ending):
                 self._wait = task
 
     def attach(self, connection: "UpstreamConnection") -> None:
-        """Take a connection and send what there is of the request."""
+        """Take a connection that was waited for, and send what there is of the request."""
+        self.awaiting = 0
+        self._wait = None
+        self._send(connection, self.context.clock())
+
+    def _send(self, connection: "UpstreamConnection", now: float) -> None:
         target = self.target
         assert target is not None
         self.connection = connection
-        if self.awaiting:
-            self.awaiting = 0
-            self._wait = None
-        self.sent_at = now = self.context.clock()
+        self.sent_at = now
         data = request_bytes(self, target.pool.authority)
         if self._pieces:
             data = b"".join((data, *self._pieces))

@@ -228,7 +228,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = None
         if self._paused:
             self.resume_reading()
-        if self.reusable and self._body is None and not self._buffer and not self.transport.is_closing():
+        if self.reusable and self._body is None and not self._buffer:  # the pool looks whether it is closing
             self._pool.give_back(self, now)
         else:
             self.discard()

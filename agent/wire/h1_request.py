@@ -121,9 +121,9 @@ class RequestParser:
         head.keep_alive = block.keep_alive
         head.expect_continue = block.expect_continue
         head.upgrade = block.upgrade
-        head.identity = head.trace = None
+        head.identity = None
         head.request_extra = head.response_extra = b""
-        head.shadow = head.route = ""
+        head.shadow = ""
         path, _, query = target.partition(b"?")
         if not query and not self._verbatim and path and is_clean(path):  # most of them
             head.path, head.query = path, b""
