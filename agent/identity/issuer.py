@@ -51,6 +51,11 @@ class Issuer(TokenIssuer):
         if isinstance(self.keys, FetchedKeys):
             await self.keys.stop()
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with its keys at present, ``""`` where nothing is."""
+        return self.keys.trouble if isinstance(self.keys, FetchedKeys) else ""
+
     def forget(self) -> None:
         """Drop its gauges: for an issuer that a reload has removed."""
         if isinstance(self.keys, FetchedKeys):

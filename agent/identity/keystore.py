@@ -120,6 +120,11 @@ class FetchedKeys(KeySource):
         """Whether keys were read, and not longer ago than `stale_max_s`."""
         return self._keys is not None and self._clock() < self._loaded_at + self._settings.stale_max_s
 
+    @property
+    def trouble(self) -> str:
+        """What was wrong with the last attempt to read them, ``""`` where nothing was."""
+        return self._last_text if self._failures else ""
+
     def lookup(self, kid: str | None, alg: str) -> Key | None:
         """As in the port."""
         return self._keys.keys.get((kid, alg)) if self._keys is not None and self.available else None
