@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import chart, install, machine, peers, process, profile, report, tokens
+from bench import chart, install, interpreter, machine, peers, process, profile, report, tokens
 from bench.backend import Backend
 from bench.cases import ALONE, CASES, FOOTPRINT, LATENCY, SECTIONS
 from bench.results import Results
@@ -114,18 +114,19 @@ def run(chosen: argparse.Namespace) -> int:
     install.debian_packages()
     if "envoy" in plan.peers:
         install.envoy(cache)
+    python = interpreter.prepare(cache)
     credentials = tokens.prepare(cache)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outrigger-bench-")))
         backend = Backend(folder, backend_core)
         stack.callback(backend.stop)
         backend.ready()
-        setting = peers.Setting(folder, cache, backend.port, credentials, proxy_core, chosen.config)
+        setting = peers.Setting(folder, cache, backend.port, credentials, proxy_core, chosen.config, python)
         runner = Runner(setting, plan, load_core)
         if chosen.profile:
             return profile.hold(runner, chosen.profile)
         date = datetime.now(UTC).strftime("%Y-%m-%d")
-        results = Results(machine.describe(cache), plain_plan(plan), date)
+        results = Results(machine.describe(cache, python), plain_plan(plan), date)
         measure(runner, sections_of(chosen), results)
     print(f"\n{report.text(results)}")
     print(f"\nall rounds: {keep(results, cache, write=chosen.write)}")

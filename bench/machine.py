@@ -37,15 +37,15 @@ def commit() -> str:
     return f"{short}{' with changes' if changed else ''}"
 
 
-def describe(cache: Path) -> dict[str, str]:
+def describe(cache: Path, python: Path) -> dict[str, str]:
     """Processor, kernel, what else was running (load average), and the version of everything."""
     return {
         "cpu": cpu_model(Path("/proc/cpuinfo").read_text()),
         "cores": str(len(os.sched_getaffinity(0))),
         "kernel": platform.release(),
         "load": f"{os.getloadavg()[0]:.1f}",
-        "python": platform.python_version(),
-        "outrigger": first_version(_say(str(peers.outrigger_command()), "version")),
+        "python": first_version(_say(str(python), "--version")),
+        "outrigger": first_version(_say(str(python), "-m", "agent", "version")),
         "envoy": first_version(re.sub(r"[0-9a-f]{40}", "", _say(str(peers.envoy_binary(cache)), "--version"))),
         "haproxy": first_version(_say("haproxy", "-v")),
         "nginx": first_version(_say("nginx", "-v")),

@@ -34,6 +34,8 @@ class Setting:
     """The core that the proxy under test has for itself."""
     config: Path | None = None
     """A configuration that Outrigger takes instead of the bench's own."""
+    python: Path = Path(sys.executable)
+    """The interpreter that runs Outrigger (see `bench.interpreter`)."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -193,7 +195,7 @@ class Outrigger(Peer):
         else:
             made = outrigger_config.build(outrigger_config.VARIANTS[self.variant], places)
         config.write_text(yaml.safe_dump(made, sort_keys=False))
-        return [str(outrigger_command()), "run", "-c", str(config)]
+        return [str(self.setting.python), "-m", "agent", "run", "-c", str(config)]
 
 
 PEERS: Mapping[str, type[Peer]] = {peer.name: peer for peer in (Outrigger, Envoy, Haproxy, Nginx, Direct)}
@@ -202,8 +204,3 @@ PEERS: Mapping[str, type[Peer]] = {peer.name: peer for peer in (Outrigger, Envoy
 def envoy_binary(cache: Path) -> Path:
     """Where `bench.install` puts Envoy."""
     return cache / f"envoy-{ENVOY_VERSION}" / "envoy" / "_bin" / "envoy"
-
-
-def outrigger_command() -> Path:
-    """The command beside the running interpreter, so that a virtual environment measures itself."""
-    return Path(sys.executable).parent / "outrigger"
