@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from agent.assembly.tables import DEFAULT
 from agent.config.root import Config
 from agent.core.clock import monotonic
 from agent.policies.jwt import Jwt
@@ -21,10 +22,9 @@ from agent.wire.path import BadTargetError, split_target
 class Explainer:
     """Asks the tables in force. `table` is the surface's own."""
 
-    def __init__(self, surface: InboundSurface, table: RouteTable[Plan], default: str = "default") -> None:
+    def __init__(self, surface: InboundSurface, table: RouteTable[Plan]) -> None:
         self._surface = surface
         self._table = table
-        self._default = default
 
     def explain(self, question: Question, now: float) -> dict[str, Any]:
         """Route, policies, verdicts and why, as JSON. Raises ValueError for a question that describes no request."""
@@ -80,8 +80,8 @@ class Explainer:
             {"route": name, "matched": matched, "why": why or "matches"}
             for name, matched, why in self._table.explain(head)
         ]
-        if plan.name == self._default:
-            rows.append({"route": self._default, "matched": True, "why": "no other route matches"})
+        if plan.name == DEFAULT:
+            rows.append({"route": DEFAULT, "matched": True, "why": "no other route matches"})
         return rows
 
 

@@ -8,10 +8,3 @@ class OutriggerError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
-
-
-class UnsupportedError(OutriggerError):
-    """A capability that this backend doesn't declare was asked of it."""
-
-    status = 501
-    code = "unsupported"

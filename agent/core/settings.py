@@ -11,9 +11,3 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, defer_build=True)
-
-
-class PluginSettings(Settings):
-    """Settings whose `kind` names the module that understands them."""
-
-    kind: str

@@ -30,8 +30,6 @@ class Fetched(NamedTuple):
 class FetchError(OutriggerError):
     """There is no answer. The text names the URL (without credentials and query), the cause and the remedy."""
 
-    status = 502
-    code = "fetch_failed"
     result: ClassVar[str] = "failed"
     """One word for metrics."""
 

@@ -4,9 +4,6 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
-IDENTITY_PREFIX = b"x-outrigger-"
-"""Every request header that starts so is dropped when it comes from outside, on every route."""
-
 _TOKEN = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _RESERVED = re.compile(
     r"host|connection|content-.*|transfer-encoding|te|trailer|upgrade|keep-alive|expect|authorization|cookie|date|via"
@@ -24,16 +21,6 @@ def check_claim_header(name: str) -> None:
         raise ValueError(f"{name!r} is no header name: write lower-case letters, digits and hyphens, as in x-email")
     if _RESERVED.fullmatch(name):
         raise ValueError(f"{name!r} already has a meaning of its own; choose another name, as in x-{name}")
-
-
-def strips(extra: Iterable[str] = ()) -> "re.Pattern[bytes]":
-    """A pattern that fully matches each (lower-case) field name to drop from outside.
-
-    `extra` are the names of all issuers' `claim_headers`. An underscore counts as a hyphen, because CGI, WSGI and
-    PHP applications can't tell ``X_Outrigger_Subject`` from ``X-Outrigger-Subject``.
-    """
-    names = [IDENTITY_PREFIX.decode() + ".*", *sorted(set(extra))]
-    return re.compile("|".join(name.replace("-", "[-_]") for name in names).encode(), re.DOTALL)
 
 
 def encode(value: str) -> str:

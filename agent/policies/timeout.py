@@ -95,13 +95,3 @@ class Timeouts:
         if deadline == inf or not self.forwards:
             return b""
         return b"x-outrigger-deadline-ms: %d\r\n" % max(0, int((deadline - now) * 1000))
-
-    def ends_at(self, started: float, deadline: float, last_byte: float, *, response_started: bool) -> float:
-        """When an exchange has to be cut that stays as it is now.
-
-        `last_byte` is when a byte of the body that is under way last moved; ``inf`` while none is: before its first
-        byte, and while a response is awaited. Whoever waits looks again at the time that this says, so that a byte
-        that moves meanwhile needs no timer of its own.
-        """
-        end = min(started + self.max_duration_s, last_byte + self.idle_s)
-        return end if response_started else min(end, deadline)

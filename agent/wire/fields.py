@@ -25,9 +25,7 @@ REWRITTEN_IN_REQUESTS = frozenset(
 )  # fmt: skip
 REWRITTEN_IN_RESPONSES = frozenset({b"content-length"})
 OURS = b"x-outrigger-"
-"""Prefix of the fields that only the sidecar sets; from outside they are dropped."""
-OURS_FROM_CLIENTS = frozenset({b"x-outrigger-deadline-ms"})
-"""Fields with our prefix that a client may set for the sidecar to read; they are still not forwarded as they came."""
+"""Prefix of the fields that only the sidecar sets: none is forwarded as it came, though a client's deadline is read."""
 
 UNNAMEABLE = (
     REWRITTEN_IN_REQUESTS

@@ -170,11 +170,6 @@ class Trust:
         return peer
 
 
-def client_address(peer: str, fields: Mapping[bytes, bytes], trusted: Trust) -> str:
-    """The client's address: the peer's, or the rightmost untrusted one that trusted proxies report."""
-    return trusted.hops(peer, fields).client if trusted.trusts(peer) else peer
-
-
 def _bounded(cache: "dict[_K, _V]") -> "dict[_K, _V]":
     if len(cache) >= CACHE_ENTRIES:
         cache.clear()

@@ -126,3 +126,25 @@ def test_many_connection_options_cost_no_more_than_their_bytes() -> None:
 
 def test_the_shared_table_is_bounded_too() -> None:
     assert len(REQUEST_RULES.known) <= 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "dropped"),
+    [
+        (b"x-outrigger-subject", True),
+        (b"x-outrigger-", True),
+        (b"x-outrigger-whatever", True),
+        (b"x_outrigger_subject", True),
+        (b"x-outrigger_roles", True),
+        (b"x-email", True),
+        (b"x_email", True),
+        (b"x-emails", False),
+        (b"x-outrigge", False),
+        (b"my-x-outrigger-subject", False),
+        (b"email", False),
+    ],
+)
+def test_what_is_dropped_from_outside(name: bytes, dropped: bool) -> None:
+    rules = FieldRules(HOP_BY_HOP | REWRITTEN_IN_REQUESTS)
+    rules.own(frozenset({b"x-email"}))
+    assert rules.forwards(name) is not dropped

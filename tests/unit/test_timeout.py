@@ -88,25 +88,6 @@ def test_each_hop_only_shortens() -> None:
     assert second.deadline(head, NOW + 0.5) == pytest.approx(NOW + 2)
 
 
-@pytest.mark.parametrize(
-    ("settings", "last_byte", "response_started", "end"),
-    [
-        ({"timeout_s": 2}, inf, False, NOW + 2),
-        ({"timeout_s": 100}, inf, False, NOW + 100),  # silence before the answer isn't idleness
-        ({"timeout_s": 100, "idle_timeout_s": 5}, NOW + 1, False, NOW + 6),  # an upload that stalls
-        ({"timeout_s": 2}, NOW + 50, True, NOW + 110),  # a response that has begun is never cut by timeout_s
-        ({"timeout_s": 2}, inf, True, inf),
-        ({"timeout_s": 2, "idle_timeout_s": None}, NOW + 50, True, inf),
-        ({"timeout_s": 2, "max_duration_s": 70}, NOW + 50, True, NOW + 70),
-        ({"timeout_s": 20, "max_duration_s": 7}, inf, False, NOW + 7),
-    ],
-)
-def test_end(settings: dict[str, Any], last_byte: float, response_started: bool, end: float) -> None:
-    timeouts = make(**settings)
-    deadline = timeouts.deadline(request_head(), NOW)
-    assert timeouts.ends_at(NOW, deadline, last_byte, response_started=response_started) == end
-
-
 @pytest.mark.parametrize("field", ["timeout_s", "idle_timeout_s", "max_duration_s", "connect_timeout_s"])
 def test_zero_is_no_limit_to_set(field: str) -> None:
     with pytest.raises(ValidationError, match="greater than 0"):
