@@ -8,8 +8,9 @@ Three limits that don't get in each other's way:
 - `max_duration_s` is the whole exchange, and off by default.
 
 A caller says with `X-Outrigger-Deadline-Ms` how many milliseconds it will still wait. That only ever shortens our own
-limit. It is a hint: one that can't be read is ignored and counted, since answering 400 would turn a caller's slip in an
-optional header into an outage. What is left is forwarded, so that no one works for a caller who has gone.
+limit, and where it leaves less than half of it, running out of time is not held against the application. It is a hint:
+one that can't be read is ignored and counted, since answering 400 would turn a caller's slip in an optional header into
+an outage. What is left is forwarded, so that no one works for a caller who has gone.
 """
 
 from math import inf
@@ -89,6 +90,13 @@ class Timeouts:
             self._malformed[0] += arrived is None
             return limit
         return min(limit, began + int(left_ms) / 1000)
+
+    def is_hurry(self, left_s: float) -> bool:
+        """Whether `left_s` is so much less than our own limit that running out of it isn't the application's failure.
+
+        Else any client could open circuits and have targets ejected for everybody, by deadlines of a millisecond.
+        """
+        return left_s < self.first_s / 2
 
     def deadline_line(self, deadline: float, now: float) -> bytes:
         """The header line for the callee, ``b""`` where there is nothing to tell. Rounded down: better early."""

@@ -60,7 +60,7 @@ class Outcome(Protocol):
     code: str
     """The refusal's or failure's stable code; ``""`` where the application answered."""
     cancelled: bool
-    """The client went away first: says nothing about the application."""
+    """The client went away first, or left no time for an answer: says nothing about the application."""
     upstream_s: float
     """Seconds from sending the request upstream to its response head; -1.0 where none came."""
 

@@ -28,8 +28,8 @@ class Ending:
     __slots__ = (
         "_chunked_out", "_cluster", "_mirror", "_passed", "_pieces", "_stale_used", "_tried", "_wait", "awaiting",
         "body_kept", "bytes_in", "bytes_out", "cancelled", "client", "code", "connection", "context", "deadline",
-        "head", "is_over", "origin", "path", "plan", "replayable", "request_done", "resends", "response_started",
-        "sent_at", "started", "status", "target", "target_name", "tries", "upstream_s", "why",
+        "head", "hurried", "is_over", "origin", "path", "plan", "replayable", "request_done", "resends",
+        "response_started", "sent_at", "started", "status", "target", "target_name", "tries", "upstream_s", "why",
     )  # fmt: skip
 
     connection: "UpstreamConnection | None"
@@ -45,6 +45,8 @@ class Ending:
     """The route's, from the moment that the head is matched."""
     deadline: float
     """Monotonic seconds by which the response's head has to be there."""
+    hurried: bool
+    """The client left so little time that missing the deadline says nothing about the target."""
 
     def __init__(self, client: "Downstream", head: RequestHead, now: float) -> None:
         self.client = client
@@ -62,7 +64,7 @@ class Ending:
         self.status = self.bytes_in = self.bytes_out = self.tries = self.resends = self.awaiting = self._passed = 0
         self.connection = self.target = self._tried = self._wait = self._mirror = self._cluster = None
         self.cancelled = self.is_over = self.response_started = self.replayable = False
-        self._stale_used = self._chunked_out = False
+        self._stale_used = self._chunked_out = self.hurried = False
 
     def ends_at(self) -> float:
         """When the whole exchange has to be over, streaming included."""

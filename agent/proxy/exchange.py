@@ -41,7 +41,11 @@ class Exchange(Sending):
         self.plan = plan = client.route(head)
         head.route = plan.name
         now, timeouts = self.started, plan.timeouts
-        deadline = timeouts.deadline(head, now) if DEADLINE_FIELD in fields else now + timeouts.first_s
+        if DEADLINE_FIELD in fields:
+            deadline = timeouts.deadline(head, now)
+            self.hurried = timeouts.is_hurry(deadline - now)
+        else:
+            deadline = now + timeouts.first_s
         self.deadline = client.deadline = deadline
         if deadline < client.wheel_at:
             context.watch(client)

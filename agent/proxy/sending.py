@@ -140,6 +140,7 @@ class Sending(Ending):
         now = self.context.clock()
         if done:
             self.deadline = until = self.plan.timeouts.deadline(self.head, now, self.started)
+            self.hurried = self.plan.timeouts.is_hurry(until - now)
             retry = self.plan.retry
             if retry is not None and (self.connection is not None or self.awaiting):
                 until = retry.try_deadline(now, until)
@@ -234,6 +235,10 @@ class Sending(Ending):
             self._drop_connection()
             if now < self.deadline:
                 self._try_failed("timeout", "no answer within per_try_timeout_s")
+            elif self.hurried:
+                self.cancelled = True
+                self._target_done(ok=None)
+                self.fail("timeout", "no answer by the client's own deadline, too early to blame the application")
             else:
                 self._target_done(ok=False)
                 self.fail("timeout", f"no answer within {self.plan.timeouts.timeout_s:g} s")

@@ -96,6 +96,15 @@ async def test_clients_that_leave_say_nothing_about_the_application(running: Run
     assert (await fetch(running.inbound, "/leaves/good")).status == 200
 
 
+@pytest.mark.parametrize("body", [b"", b"x"])
+async def test_deadlines_of_clients_open_no_circuit_for_others(running: RunningSidecar, body: bytes) -> None:
+    for _ in range(8):
+        answer = await fetch(running.inbound, "/leaves/slow", headers={"X-Outrigger-Deadline-Ms": "1"}, body=body)
+        assert (answer.status, answer.code) == (504, "timeout")
+    assert await state(running, "leaves") == 0
+    assert (await fetch(running.inbound, "/leaves/good")).status == 200
+
+
 async def limited(running: RunningSidecar, client_ip: str, path: str = "/limited/x") -> Answer:
     return await fetch(running.inbound, path, headers={"X-Forwarded-For": client_ip})
 

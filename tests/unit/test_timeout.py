@@ -39,6 +39,15 @@ def test_deadline(settings: dict[str, Any], sent: bytes | None, left_s: float) -
     assert registry.counter("outrigger_deadline_malformed_total", "", ("route",)).at("r") == [0]
 
 
+@pytest.mark.parametrize(
+    ("settings", "left_s", "is_hurry"),
+    [({"timeout_s": 2}, 0.9, True), ({"timeout_s": 2}, 1.0, False), ({"timeout_s": 2, "max_duration_s": 1}, 0.5, False),
+     ({"timeout_s": None}, 1000.0, True), ({"timeout_s": None}, inf, False)],
+)  # fmt: skip
+def test_hurry_is_less_than_half_of_our_own_limit(settings: dict[str, Any], left_s: float, is_hurry: bool) -> None:
+    assert make(**settings).is_hurry(left_s) is is_hurry
+
+
 @pytest.mark.parametrize("sent", [b"", b"-1", b"+5", b"1.5", b"5s", b"0x10", b"5, 5", b"9999999999999", b"\xb2"])
 def test_malformed_deadline_is_ignored_and_counted(sent: bytes) -> None:
     registry = Registry()
