@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from agent.admin.times import moment
 from agent.drivers.control_messages import Handler, Request, Response, json_response
-from agent.ports.operator import ReloadReport, SidecarView
+from agent.ports.operator import ReloadReport, SidecarView, moment
 
 
 def endpoints(view: SidecarView) -> dict[tuple[str, str], Handler]:

@@ -4,9 +4,8 @@
 that back. `POST /drain` with `{"stop": true}` begins what SIGTERM begins, and that can't be taken back.
 """
 
-from agent.admin.times import moment
 from agent.drivers.control_messages import Handler, ProblemError, Request, Response, json_response
-from agent.ports.operator import SidecarView
+from agent.ports.operator import SidecarView, moment
 
 
 def endpoints(view: SidecarView) -> dict[tuple[str, str], Handler]:

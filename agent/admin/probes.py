@@ -1,6 +1,5 @@
 """`/livez` and `/readyz`: alive while the event loop turns, ready while traffic should come here."""
 
-from agent.admin.times import moment
 from agent.drivers.control_messages import Handler, Request, Response, json_response
 from agent.ports.operator import Component, SidecarView
 
@@ -26,22 +25,11 @@ def endpoints(view: SidecarView) -> dict[tuple[str, str], Handler]:
             "ready": ready,
             "phase": lifecycle.phase,
             "reasons": reasons,
-            "components": {component.name: describe(component) for component in components},
+            "components": {component.name: component.described() for component in components},
         }
         return json_response(answer, status=200 if ready else 503)
 
     return {("GET", "/livez"): livez, ("GET", "/readyz"): readyz}
-
-
-def describe(component: Component) -> dict[str, object]:
-    """A component as JSON."""
-    return {
-        "ready": component.ready,
-        "required": component.required,
-        "state": component.state,
-        "since": moment(component.since),
-        "last_error": component.error or None,
-    }
 
 
 def _reason(component: Component) -> str:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from agent.core.errors import OutriggerError
 from agent.wire.codes import BY_CODE
-from agent.wire.problem import PHRASES
+from agent.wire.problem import PHRASES, problem_body
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -117,13 +117,9 @@ def json_response(value: Any, *, status: int = 200) -> Response:
 
 def problem(code: str, detail: str = "", *, fields: tuple[tuple[str, str], ...] = ()) -> Response:
     """A problem of `agent.wire.codes` as an answer (RFC 9457)."""
-    row = BY_CODE[code]
-    document = {"type": "about:blank", "title": row.title, "status": row.status, "code": code}
-    if detail:
-        document["detail"] = detail
     return Response(
-        json.dumps(document).encode(),
-        status=row.status,
+        problem_body(code, detail=detail),
+        status=BY_CODE[code].status,
         content_type="application/problem+json",
         fields=(("x-outrigger-reason", code), *fields),
     )

@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from agent.telemetry.printable import rfc3339
 from agent.telemetry.snapshot import Snapshot
+
+
+def moment(wall_s: float | None) -> str | None:
+    """Seconds since the Unix epoch as people read them (RFC 3339, UTC), None where there is no such moment."""
+    return rfc3339(int(wall_s * 1000)) if wall_s else None
 
 
 class Component(NamedTuple):
@@ -19,6 +25,16 @@ class Component(NamedTuple):
     """Seconds since the Unix epoch at which `state` began; 0 where that isn't known."""
     error: str = ""
     """What went wrong last, ``""`` where nothing did."""
+
+    def described(self) -> dict[str, object]:
+        """As JSON says it, its name apart."""
+        return {
+            "ready": self.ready,
+            "required": self.required,
+            "state": self.state,
+            "since": moment(self.since),
+            "last_error": self.error or None,
+        }
 
 
 class LifecycleReport(NamedTuple):

@@ -15,6 +15,15 @@ PHRASES: dict[int, bytes] = {
 }  # fmt: skip
 
 
+def problem_body(code: str, *, status: int = 0, detail: str = "") -> bytes:
+    """The document of RFC 9457 for `code` of `agent.wire.codes`, on every surface the same."""
+    row = BY_CODE[code]
+    problem = {"type": "about:blank", "title": row.title, "status": status or row.status, "code": code}
+    if detail:
+        problem["detail"] = detail
+    return json.dumps(problem, separators=(",", ":")).encode()
+
+
 class Refusal:
     """An answer that ends a request, as bytes made once.
 
@@ -30,13 +39,9 @@ class Refusal:
         `status` overrides the table's; `detail` is told to the client; `lines` are further header lines, each ending
         in CRLF.
         """
-        row = BY_CODE[code]
         self.code = code
-        self.status = status or row.status
-        problem = {"type": "about:blank", "title": row.title, "status": self.status, "code": code}
-        if detail:
-            problem["detail"] = detail
-        self.body = json.dumps(problem, separators=(",", ":")).encode()
+        self.status = status or BY_CODE[code].status
+        self.body = problem_body(code, status=self.status, detail=detail)
         self.head = (
             b"HTTP/1.1 %d %s\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n"
             b"x-outrigger-origin: agent\r\nx-outrigger-reason: %s\r\n%s"

@@ -56,7 +56,7 @@ async def test_health_tells_all() -> None:
             "ready": False,
             "required": True,
             "state": "unreachable",
-            "since": "2023-11-14T22:13:20.500+00:00",
+            "since": "2023-11-14T22:13:20.500Z",
             "last_error": "refused",
         }
     ]
