@@ -13,6 +13,7 @@ from agent.proxy.context import Context
 from agent.proxy.hold import Hold
 from agent.proxy.pool import Pool
 from agent.proxy.resolver import Resolver
+from agent.proxy.tls import TLS_VERSIONS
 from agent.traffic.balance import balancer
 from agent.traffic.outlier import OutlierDetection
 from agent.traffic.sticky import sticky_key
@@ -20,8 +21,6 @@ from agent.traffic.upstream_settings import UpstreamSettings, UpstreamTlsSetting
 
 APP = "app"
 """Name of the application's cluster, in metrics and in `split`."""
-
-_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class Live(NamedTuple):
@@ -111,7 +110,7 @@ def client_tls(path: str, settings: UpstreamTlsSettings) -> ssl.SSLContext:
     """How we speak TLS as the settings at `path` say. Raises ConfigError that names the file."""
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
-        context.minimum_version = _VERSIONS[settings.min_version]
+        context.minimum_version = TLS_VERSIONS[settings.min_version]
         context.set_alpn_protocols(["http/1.1"])
         if settings.client_cert_file is not None:
             context.load_cert_chain(settings.client_cert_file, settings.client_key_file, password=lambda: "")

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from agent.wire.fields import lines_without
 from agent.wire.head import ResponseHead
 from agent.wire.problem import PHRASES
 
@@ -52,7 +53,7 @@ def response_parts(exchange: "Ending", response: ResponseHead, done: bool) -> tu
 def _changed(lines: list[bytes], plan: "Plan") -> list[bytes]:
     drop = plan.drop_from_response
     if drop:
-        lines = [line for line in lines if line[: line.index(b":")].lower() not in drop]
+        lines = lines_without(lines, drop)
     return lines if plan.rewrite is None else plan.rewrite.response_lines(lines)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from agent.core.errors import OutriggerError
 from agent.proxy.settings import TlsSettings
 
-_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _CLIENT_CERT = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 
@@ -23,7 +23,7 @@ class ServerTls:
         """Read all files. Raises TlsError."""
         self._settings = settings
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = _VERSIONS[settings.min_version]
+        self.context.minimum_version = TLS_VERSIONS[settings.min_version]
         self.context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         self.context.set_alpn_protocols(["http/1.1"])
         self.context.verify_mode = _CLIENT_CERT[settings.client_cert]

@@ -5,6 +5,7 @@ say (identity, forwarding, trace context) is taken from nobody else.
 """
 
 import re
+from collections.abc import Collection
 
 from agent.wire.errors import MalformedError
 
@@ -160,4 +161,9 @@ def without(lines: list[bytes], fields: dict[bytes, bytes], options: set[bytes])
         return lines
     for name in named:
         del fields[name]
-    return [line for line in lines if line[: line.index(b":")].lower() not in named]
+    return lines_without(lines, named)
+
+
+def lines_without(lines: list[bytes], names: Collection[bytes]) -> list[bytes]:
+    """The field lines whose (lower-case) names aren't among these."""
+    return [line for line in lines if line[: line.index(b":")].lower() not in names]

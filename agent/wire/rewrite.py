@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from agent.core.settings import Settings
-from agent.wire.fields import HOP_BY_HOP, OURS, REWRITTEN_IN_REQUESTS
+from agent.wire.fields import HOP_BY_HOP, OURS, REWRITTEN_IN_REQUESTS, lines_without
 from agent.wire.head import RequestHead
 from agent.wire.path import BadTargetError, fold, normal_path, split_authority
 
@@ -158,7 +158,7 @@ class Rewrite:
         """Change `head.path` and `head.lines`. `head.fields` stays as it was sent: keys and the log read it."""
         head.path = self.apply_path(head.path)
         if self._dropped and not self._dropped.isdisjoint(head.fields):
-            head.lines = _without(head.lines, self._dropped)
+            head.lines = lines_without(head.lines, self._dropped)
         if self._added:
             head.lines = head.lines + self._added
 
@@ -179,7 +179,7 @@ class Rewrite:
     def response_lines(self, lines: list[bytes]) -> list[bytes]:
         """The response's field lines as the client gets them."""
         if self._response_dropped:
-            lines = _without(lines, self._response_dropped)
+            lines = lines_without(lines, self._response_dropped)
         return lines + self._response_added
 
     def _fill(self, segments: list[bytes]) -> bytes:
@@ -217,7 +217,3 @@ def _lines(fields: dict[str, str]) -> list[bytes]:
 
 def _names(names: list[str]) -> frozenset[bytes]:
     return frozenset(name.lower().encode() for name in names)
-
-
-def _without(lines: list[bytes], dropped: frozenset[bytes]) -> list[bytes]:
-    return [line for line in lines if line[: line.index(b":")].lower() not in dropped]
