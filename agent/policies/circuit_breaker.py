@@ -118,15 +118,15 @@ class Signals:
 
     def __init__(self, registry: Registry, route: str) -> None:
         states = registry.gauge(
-            "outrigger_circuit_breaker_state", "0 closed, 1 half open, 2 open", ("route",), combine="max"
+            "outrigger_circuit_breaker_state", "0 closed, 1 half open, 2 open.", ("route",), combine="max"
         )
         self.state = states.at(route)
         moves = registry.counter(
-            "outrigger_circuit_breaker_transitions_total", "Changes of a circuit's state", ("route", "to")
+            "outrigger_circuit_breaker_transitions_total", "Changes of a circuit's state.", ("route", "to")
         )
         self.to = {state: moves.at(route, state.name.lower()) for state in State}
         self.rejected = registry.counter(
-            "outrigger_circuit_breaker_rejected_total", "Requests that a circuit refused", ("route",)
+            "outrigger_circuit_breaker_rejected_total", "Requests that a circuit refused.", ("route",)
         ).at(route)
 
 

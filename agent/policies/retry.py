@@ -163,12 +163,12 @@ class RetryRule:
             *(STATUSES[word] for word in settings.on if isinstance(word, str) and word in STATUSES)
         )
         self._retried = registry.counter(
-            "outrigger_retries_total", "Requests that were sent once more, by what went wrong", ("route", "cause")
+            "outrigger_retries_total", "Requests that were sent once more, by what went wrong.", ("route", "cause")
         )
         self._denied = registry.counter(
             "outrigger_retries_denied_total",
-            "Failed tries that weren't repeated although they could be",
-            ("route", "why"),
+            "Failed tries that weren't repeated although they could be, by what stood against it.",
+            ("route", "reason"),
         )
 
     def adopt(self, old: "RetryRule") -> bool:
@@ -203,9 +203,9 @@ class RetryRule:
         if not sent.replayable and cause != "connect":
             return None
         pause_s = self._pause_s(sent.tries, retry_after_s)
-        why = self._objection(sent, now + pause_s, now, retry_after_s)
-        if why:
-            self._denied.at(self._route, why)[0] += 1
+        objection = self._objection(sent, now + pause_s, now, retry_after_s)
+        if objection:
+            self._denied.at(self._route, objection)[0] += 1
             return None
         self._retried.at(self._route, str(cause))[0] += 1
         return pause_s

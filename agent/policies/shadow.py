@@ -36,12 +36,12 @@ class Shadow(Policy):
         self._route = route
         self._denied = registry.counter(
             "outrigger_policy_shadow_denied_total",
-            "Requests that a policy in shadow mode would have refused",
+            "Requests that a policy in shadow mode would have refused.",
             ("policy", "route", "code"),
         )
         self._undecided = registry.counter(
             "outrigger_policy_shadow_undecided_total",
-            "Requests that passed a policy in shadow mode which would have waited for something",
+            "Requests that passed a policy in shadow mode which would have waited for something.",
             ("policy", "route"),
         ).at(inner.name, route)
         self._silenced: set[RequestHead] = set()

@@ -196,4 +196,4 @@ async def test_a_dead_target_costs_no_more_retries_than_the_budget(running: Runn
     await asyncio.gather(*(some(50) for _ in range(20)))
     retries = await running.metric("outrigger_retries_total", route="dead", cause="connect")
     assert 30 <= retries <= 200
-    assert await running.metric("outrigger_retries_denied_total", route="dead", why="budget") > 0
+    assert await running.metric("outrigger_retries_denied_total", route="dead", reason="budget") > 0

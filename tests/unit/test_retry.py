@@ -40,8 +40,8 @@ def make(registry: Registry | None = None, **settings: Any) -> RetryRule:
     )
 
 
-def denied(registry: Registry, why: str) -> int:
-    return registry.counter("outrigger_retries_denied_total", "", ("route", "why")).at("r", why)[0]
+def denied(registry: Registry, reason: str) -> int:
+    return registry.counter("outrigger_retries_denied_total", "", ("route", "reason")).at("r", reason)[0]
 
 
 def retried(registry: Registry, cause: str) -> int:
