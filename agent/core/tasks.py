@@ -9,7 +9,7 @@ T = TypeVar("T")
 _running: set[asyncio.Task[Any]] = set()
 
 
-def _log_nothing(task_name: str, error: BaseException) -> None:
+def _tell_the_loop(task_name: str, error: BaseException) -> None:
     asyncio.get_running_loop().call_exception_handler(
         {"message": f"background task {task_name!r} failed", "exception": error}
     )
@@ -19,9 +19,12 @@ def spawn(
     coroutine: Coroutine[Any, Any, T],
     *,
     name: str,
-    on_error: Callable[[str, BaseException], None] = _log_nothing,
+    on_error: Callable[[str, BaseException], None] = _tell_the_loop,
 ) -> "asyncio.Task[T]":
-    """Run `coroutine` in the background. An error goes to `on_error(name, error)`; cancellation is silent."""
+    """Run `coroutine` in the background. An error goes to `on_error(name, error)`; cancellation is silent.
+
+    Without `on_error` the loop's exception handler gets it, which logs.
+    """
     task = asyncio.get_running_loop().create_task(coroutine, name=name)
     _running.add(task)
 

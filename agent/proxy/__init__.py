@@ -1,1 +1,1 @@
-"""The data path: listener, downstream, upstream, pool, relay, tunnel. The only place that moves request bytes."""
+"""The data path: listener, downstream, exchange, upstream, pool, tunnel. The only place that moves request bytes."""

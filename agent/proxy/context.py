@@ -32,7 +32,8 @@ class Context:
         "cells",
         "clock",
         "connections",
-        "draining", "idle_s",
+        "draining",
+        "idle_s",
         "in_flight",
         "limits",
         "rand",
@@ -43,7 +44,7 @@ class Context:
         "tunnels",
         "wall",
         "wheel",
-    )  # fmt: skip
+    )
 
     def __init__(  # noqa: PLR0913  the one place where the data path's collaborators come together
         self,

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from agent.proxy.ending import Ending
 
 _AT_ONCE_S = 0.001
+"""A request sent within this time of its head has all of it left, as far as milliseconds can tell."""
 _STRIPPED_TOKEN = b"authorization:"
 
 

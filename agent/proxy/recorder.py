@@ -14,11 +14,11 @@ Cell = list[float]
 class RouteRecorder:
     """The metrics of one route, by method and status; cells are resolved on first use and kept."""
 
-    __slots__ = ("_cells", "_refused", "_template", "bytes_in", "bytes_out", "refused")
+    __slots__ = ("_cells", "_duration", "_refused", "_template", "bytes_in", "bytes_out")
 
     def __init__(self, registry: Registry, template: str) -> None:
         self._template = template
-        duration = registry.histogram(
+        self._duration = registry.histogram(
             "http_server_request_duration_seconds",
             "From the request's head to the end of its answer.",
             ("http_request_method", "http_route", "http_response_status_code"),
@@ -33,14 +33,13 @@ class RouteRecorder:
         self.bytes_out = registry.counter(
             "outrigger_response_body_bytes_total", "Bytes of response bodies.", ("http_route",)
         ).at(template)
-        self.refused = duration
 
     def record(self, exchange: "Ending", now: float) -> None:
         """Count a finished request."""
         key = (exchange.head.method, exchange.status)
         cell = self._cells.get(key)
         if cell is None:
-            cell = self._cells[key] = self.refused.at(key[0].decode(), self._template, str(key[1]))
+            cell = self._cells[key] = self._duration.at(key[0].decode(), self._template, str(key[1]))
         seconds = now - exchange.started
         cell[bisect_left(LATENCY_BOUNDS, seconds)] += 1
         cell[-1] += seconds

@@ -20,8 +20,6 @@ _ESTABLISHED = 1
 """First byte of Linux' `struct tcp_info`: TCP_ESTABLISHED."""
 HIGH_WATER_BYTES = 65536
 """Bytes written but not yet taken by a peer, beyond which its other side is no longer read."""
-
-
 _MOST_INTERIMS = 16
 """1xx answers to one request; a flood of them would never be an answer."""
 

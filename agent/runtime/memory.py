@@ -49,11 +49,8 @@ def give_back() -> GivenBack:
     mappings = failures = 0
     try:
         libc = ctypes.CDLL(None)
-        libc.malloc_trim(0)
-    except (OSError, AttributeError):
-        pass  # another C library: nothing to trim, or no way to ask
-    try:
-        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):  # glibc's
+            libc.malloc_trim(0)
         libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
         with Path("/proc/self/smaps").open() as lines:
             releasable = list(clean_file_mappings(lines))

@@ -17,7 +17,7 @@ _TELL_EVERY_S = 1.0
 class WorkerSide:
     """One worker's life between `ready` and the exit code.
 
-    `handlers` answer the supervisor's questions (``metrics``, ``explain``, ``reload``, ``log_level``); ``drain`` and
+    `handlers` answer the supervisor's questions (``metrics``, ``explain``, ``use``, ``level``); ``drain`` and
     ``abort`` are answered here. What `read_components` returns is told whenever it has changed: who asks the supervisor
     how all is must never wait for a worker that hangs.
     """

@@ -79,7 +79,7 @@ class UpstreamTlsSettings(Settings):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file it names, to be watched for changes."""
+        """Every file it names."""
         names = (self.ca_file, self.client_cert_file, self.client_key_file)
         return tuple(Path(name) for name in names if name is not None)
 
