@@ -17,7 +17,7 @@ def in_force(started: Config, read: Config) -> tuple[Config, list[str]]:
     now["telemetry"] = read.telemetry.model_copy(
         update={
             "metrics": telemetry.metrics,
-            "logs": read.telemetry.logs.model_copy(update={"buffer": logs.buffer, "format": logs.format}),
+            "logs": read.telemetry.logs.model_copy(update={"buffer": logs.buffer}),
         }
     )
     effective = read.model_copy(update=now)

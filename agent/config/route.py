@@ -82,7 +82,7 @@ class RouteSettings(Settings):
     retry: RetrySettings | None = None
     """Whether, when and how often requests are tried again. Left out: never."""
     timeout_s: float | None = Field(default=None, gt=0)
-    """Seconds from the request's head to the response's head, retries included: short for `timeouts.timeout_s`."""
+    """Seconds from the request to the response's head, retries included: short for `timeouts.timeout_s`."""
     timeouts: TimeoutSettings = TimeoutSettings()
     """All limits of time."""
     body_bytes: int | None = Field(default=None, ge=0)

@@ -28,8 +28,8 @@ class LogsSettings(Settings):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity of the sidecar's own log; can be changed while running on the admin address."""
-    format: Literal["json", "text"] = "json"
-    """`json`: one object per line. `text`: for people at a terminal."""
+    format: Literal["json"] = "json"
+    """How lines are written: one JSON object each."""
     access: bool = True
     """Write one line per request. A route switches its own off with `access_log: false`."""
     mask: tuple[Annotated[str, Field(min_length=1)], ...] = ()

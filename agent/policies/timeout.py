@@ -2,10 +2,10 @@
 
 Three limits that don't get in each other's way:
 
-- `timeout_s` ends with the response's head. A response that has begun is never cut by it, however long it streams.
-- `idle_timeout_s` is silence: no byte of a body in either direction. It begins where `timeout_s` ends, and holds for a
-  request's body too.
-- `max_duration_s` is the whole exchange, and off by default.
+- `timeout_s` ends with the response's head. A response that has begun is never cut by it, however long it streams. It
+  begins anew when the request's body is complete: until then only silence counts, for `limits.body_timeout_s`.
+- `idle_timeout_s` is silence, no byte of a body in either direction. It begins where `timeout_s` ends.
+- `max_duration_s` is the whole exchange, bodies included, and off by default.
 
 A caller says with `X-Outrigger-Deadline-Ms` how many milliseconds it will still wait. That only ever shortens our own
 limit, and where it leaves less than half of it, running out of time is not held against the application. It is a hint:
@@ -35,9 +35,10 @@ class Settings(SettingsModel):
     """Seconds to the response's head: queueing, connecting, and all retries. They count from the request's head, and
     anew from the end of its body where it has one, so that a large upload isn't cut for its size."""
     idle_timeout_s: float | None = Field(default=60, gt=0)
-    """Seconds without a byte of either body, once the first byte of one has been seen."""
+    """Seconds without a byte of either body, once the response has begun; for a request's body before that it is
+    `limits.body_timeout_s`. For tunnels too."""
     max_duration_s: float | None = Field(default=None, gt=0)
-    """Seconds for the whole exchange, streaming included. For tunnels too."""
+    """Seconds for the whole exchange, both bodies included. For tunnels too."""
     connect_timeout_s: float = Field(default=2, gt=0)
     """Seconds to make a connection. At 2, one lost SYN (sent again after 1 s) doesn't fail the request."""
     forward_deadline: bool = True
@@ -70,7 +71,7 @@ class Timeouts:
         self.forwards = settings.forward_deadline
         self._malformed = registry.counter(
             "outrigger_deadline_malformed_total",
-            "Requests whose X-Outrigger-Deadline-Ms was ignored because it is no number of milliseconds",
+            "Requests whose X-Outrigger-Deadline-Ms was ignored because it is no number of milliseconds.",
             ("route",),
         ).at(route)
 

@@ -40,7 +40,7 @@ FIELDS: tuple[Field, ...] = (
     Field("outrigger.why", str, "For people: why it was refused or failed."),
     Field("enduser.id", str, "Subject of the verified token."),
     Field("outrigger.tenant", str, "Tenant of the verified token."),
-    Field("http.server.request.duration", float, "Seconds from the request's first byte to the answer's last."),
+    Field("http.server.request.duration", float, "Seconds from the request's head to the answer's last byte."),
     Field("outrigger.upstream.duration", float, "Seconds to the upstream's response head; left out where none came."),
     Field("http.request.body.size", int, "Bytes of the request's body."),
     Field("http.response.body.size", int, "Bytes of the answer's body."),
