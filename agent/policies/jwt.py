@@ -23,6 +23,9 @@ costs a third less than hashing a kilobyte, and gives a token one entry however 
 
 _MAX_HEADERS = 64
 
+_SCHEMES = frozenset(b"apikey aws4-hmac-sha256 basic digest dpop hawk negotiate ntlm oauth token".split())
+"""Other schemes that may be named in the log. What stands in the place of one may as well be a key sent without any."""
+
 
 class TokenSettings(BaseSettings):
     """What holds for tokens of all issuers on all routes."""
@@ -153,7 +156,8 @@ class Tokens:
         """The token in ``Bearer TOKEN`` (RFC 6750, section 2.1), and nothing else."""
         scheme, _, rest = value.partition(b" ")
         if scheme.lower() != b"bearer":
-            raise TokenMissingError(f"Authorization has the scheme {ascii(scheme.decode('latin-1'))[:40]}, not Bearer")
+            named = scheme.decode() if rest and scheme.lower() in _SCHEMES else "that is unknown here"
+            raise TokenMissingError(f"Authorization has a scheme other than Bearer: {named}")
         if len(value) > self._settings.max_token_bytes:
             raise TokenError(f"the token is longer than max_token_bytes ({self._settings.max_token_bytes})")
         token = rest.lstrip(b" ")

@@ -130,7 +130,9 @@ class FieldRules:
         rule = self.known.get(name) if colon else None
         if rule is None:
             if not colon or not _TOKEN.fullmatch(name):
-                raise MalformedError(f"the header line {line[:40]!r} doesn't begin with a name and a colon")
+                # Never the value: it may be a token or a cookie, and this is for the log.
+                shown = f", but with {name[:40]!r}" if colon else ""
+                raise MalformedError(f"a header line doesn't begin with a name and a colon{shown}")
             lower = name.lower()
             rule = (lower, self.forwards(lower))
             if len(self.known) < _KNOWN_NAMES and len(name) <= _KNOWN_NAME_BYTES:

@@ -136,7 +136,8 @@ class ChunkedBody:
             return
         match = _TRAILER.fullmatch(line)
         if match is None or match[1].lower() in _TRAILER_REFUSED:
-            raise MalformedError(f"the trailer field {line[:40]!r} is malformed or not allowed in a trailer")
+            name = line[: line.find(b":") + 1]
+            raise MalformedError(f"the trailer field {name[:40]!r} is malformed or not allowed in a trailer")
         self.trailers.append(line)
         self._trailer_bytes += len(line)
         if self._trailer_bytes > _TRAILER_BYTES or len(self.trailers) > _TRAILER_FIELDS:

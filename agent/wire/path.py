@@ -57,6 +57,11 @@ def _show(raw: bytes) -> str:
     return repr(raw.decode("latin-1"))
 
 
+def _show_authority(raw: bytes) -> str:
+    """Without user information and query: this ends up in the log."""
+    return _show(raw.partition(b"?")[0].rpartition(b"@")[2][:80])
+
+
 def _without_dots(path: bytes) -> bytes:
     """Resolve dot segments (RFC 3986, section 5.2.4) and collapse empty ones."""
     out: list[bytes] = []
@@ -132,11 +137,11 @@ def split_authority(authority: bytes) -> tuple[bytes, int]:
     """
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
-        raise BadTargetError(f"{_show(authority)} is no host with an optional port.")
+        raise BadTargetError(f"{_show_authority(authority)} is no host with an optional port.")
     host, port = match[1].lower(), match[2]
     number = int(port) if port else -1
     if number > 65535:
-        raise BadTargetError(f"{_show(authority)} has a port above 65535.")
+        raise BadTargetError(f"{_show_authority(authority)} has a port above 65535.")
     if host[-1:] == b"." and len(host) > 1:
         host = host[:-1]
     return host, number
@@ -172,7 +177,7 @@ def _split_absolute(target: bytes, method: bytes) -> tuple[Form, bytes, bytes, b
     if match is None:
         if not method and _AUTHORITY.fullmatch(target) and b":" in target:
             return "authority", target, b"", b""
-        raise BadTargetError(f"{_show(target[:80])} is neither a path nor an http or https URL.")
+        raise BadTargetError(f"{_show_authority(target)} is neither a path nor an http or https URL.")
     authority, path, query = match[2], match[3], match[4]
     split_authority(authority)
     if query and _REFUSED_QUERY.search(query):

@@ -396,7 +396,8 @@ def test_a_scheme_without_a_token_is_a_bad_token(value: bytes) -> None:
     ],
 )
 def test_other_schemes_are_no_bearer_token(value: bytes) -> None:
-    World().refuses(value, "token_missing", why="scheme")
+    deny = World().refuses(value, "token_missing", why="scheme")
+    assert not any(secret in deny.why for secret in ("eyJ", "YTpi", "username")), "it is logged"
     World(optional=True).refuses(value, "token_missing")
 
 
