@@ -101,7 +101,7 @@ class Sending(Ending):
             self._trim()
         if not self.request_done:
             self.client.resume_reading()  # first: sending may fill the connection, which stops it again
-            self.client.set_deadline(now + self.context.limits.body_timeout_s)
+            self.client.set_deadline(self._upload_until(now))
         connection.send(cast("Exchange", self), data)
 
     def on_body(self, piece: bytes, done: bool, trailers: list[bytes] | None = None) -> None:
@@ -146,7 +146,11 @@ class Sending(Ending):
                 until = retry.try_deadline(now, until)
             self.client.set_deadline(until)
         elif self.connection is not None:
-            self.client.set_deadline(now + self.context.limits.body_timeout_s)
+            self.client.set_deadline(self._upload_until(now))
+
+    def _upload_until(self, now: float) -> float:
+        """When to cut a request's body of which nothing moves from now on."""
+        return min(now + self.context.limits.body_timeout_s, self.ends_at())
 
     def _trim(self) -> None:
         """Keep what was sent of the body only while another try could need it."""
@@ -217,13 +221,18 @@ class Sending(Ending):
 
     def on_deadline(self, now: float) -> None:
         """The client's deadline has come while this exchange is under way."""
+        too_long = "the exchange took longer than max_duration_s"
         if self.response_started:
-            too_long = "the exchange took longer than max_duration_s"
             self.code, self.why = "timeout", too_long if now >= self.ends_at() else "nothing moved for idle_timeout_s"
             self._target_done(ok=False)
             self._abort()
         elif not self.request_done and self.connection is not None:
-            if self.client.is_held:
+            if now >= self.ends_at():
+                self.cancelled = not self.client.is_held  # its client took so long: no failure of the application
+                self.head.keep_alive = False
+                self.fail("timeout", too_long)
+            elif self.client.is_held:
+                self._target_done(ok=False)
                 self.fail("timeout", "the application stopped reading the request's body")
             else:
                 self.context.cells.timeouts.at("body")[0] += 1

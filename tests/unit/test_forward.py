@@ -2,6 +2,8 @@
 
 import pytest
 
+from agent.policies.timeout import Settings as TimeoutSettings
+from agent.policies.timeout import Timeouts
 from agent.proxy.settings import LimitsSettings
 from tests.kit.wire import Wire
 
@@ -114,3 +116,28 @@ def test_a_client_that_leaves_within_its_body_ends_the_applications_connection()
     assert wire.servers[0].transport.aborted
     assert wire.seen == []
     wire.check_books()
+
+
+def cut_upload(wire: Wire, seconds: int) -> bytes:
+    """What a client gets that sends one byte a second of a body that never ends."""
+    client = wire.client()
+    wire.send(client, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(seconds):
+        wire.send(client, b"x")
+        wire.advance(1)
+    return client.written
+
+
+def test_max_duration_ends_an_upload_that_trickles() -> None:
+    wire = Wire()
+    settings = TimeoutSettings(max_duration_s=5)
+    wire.plan.timeouts = Timeouts(settings, route="all", registry=wire.registry)
+    assert cut_upload(wire, 4) == b""
+    wire.advance(2)
+    answer = wire.clients[0].written
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    assert b"connection: close" in answer
+
+
+def test_an_upload_may_take_its_time() -> None:
+    assert cut_upload(Wire(), 40) == b""
