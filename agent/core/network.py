@@ -6,13 +6,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
-def parse_ip(text: str) -> Address:
+def parse_ip(text: str) -> IpAddress:
     """Read an address; an IPv4-mapped one (``::ffff:192.0.2.1``) is its IPv4 address, a zone (``%eth0``) is dropped.
 
     Raises ValueError where the text is no address. ``010.0.0.1`` is none: some read it as octal.
@@ -25,7 +25,7 @@ def parse_ip(text: str) -> Address:
     return IPv6Address(int(address)) if address.scope_id else address
 
 
-def parse_network(text: str) -> Network:
+def parse_network(text: str) -> IpNetwork:
     """Read a network in CIDR notation, or one address as the network that holds only it.
 
     An IPv4-mapped network is its IPv4 network. Raises ValueError with a sentence that says what would be right.
@@ -74,11 +74,11 @@ class NetworkSet:
     def __len__(self) -> int:
         return self._size
 
-    def __contains__(self, address: Address) -> bool:
+    def __contains__(self, address: IpAddress) -> bool:
         number = int(address)
         return any(number >> shift in prefixes for shift, prefixes in self._by_family[address.version])
 
-    def find(self, address: Address) -> Network | None:
+    def find(self, address: IpAddress) -> IpNetwork | None:
         """The narrowest network that holds `address`: for explanations."""
         number = int(address)
         for shift, prefixes in self._by_family[address.version]:

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from agent.core.settings import Settings as BaseSettings
+from agent.core.settings import Settings as SettingsModel
 from agent.ports.policy import Deny, Policy, Verdict
 from agent.telemetry.metrics import Registry
 from agent.wire.head import RequestHead
@@ -18,7 +18,7 @@ Names = Annotated[tuple[Role, ...], Field(min_length=1)]
 Scopes = Annotated[tuple[Scope, ...], Field(min_length=1)]
 
 
-class RoleSettings(BaseSettings):
+class RoleSettings(SettingsModel):
     """Conditions on the caller's roles; all that are given must hold."""
 
     any: Names | None = None
@@ -29,7 +29,7 @@ class RoleSettings(BaseSettings):
     """Not a single one of these."""
 
 
-class ScopeSettings(BaseSettings):
+class ScopeSettings(SettingsModel):
     """Conditions on the token's scopes; all that are given must hold."""
 
     any: Scopes | None = None
@@ -38,7 +38,7 @@ class ScopeSettings(BaseSettings):
     """Every one of these."""
 
 
-class Settings(BaseSettings):
+class Settings(SettingsModel):
     """What an authenticated caller may do here."""
 
     roles: RoleSettings = RoleSettings()

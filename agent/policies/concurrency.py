@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from agent.core.limits.local_limit import share_of
-from agent.core.settings import Settings as BaseSettings
+from agent.core.settings import Settings as SettingsModel
 from agent.ports.policy import Deny, Need, Outcome, Policy, Verdict
 from agent.telemetry.metrics import Registry
 from agent.wire.head import RequestHead
@@ -27,7 +27,7 @@ CLAIM_S = 1.0
 """A turn that came but isn't claimed by asking again goes on to the next: its request is gone."""
 
 
-class Settings(BaseSettings):
+class Settings(SettingsModel):
     """How many requests may be in flight, and how long others may wait."""
 
     max_in_flight: int = Field(default=256, gt=0)

@@ -9,7 +9,7 @@ from agent.core.clock import Clock
 from agent.core.clock import wall as wall_clock
 from agent.core.errors import OutriggerError
 from agent.core.identity import Identity
-from agent.core.settings import Settings as BaseSettings
+from agent.core.settings import Settings as SettingsModel
 from agent.ports.keys import KeySource, TokenError, TokenIssuer
 from agent.ports.policy import Deny, Need, Policy, Verdict
 from agent.telemetry.metrics import Registry
@@ -27,7 +27,7 @@ _SCHEMES = frozenset(b"apikey aws4-hmac-sha256 basic digest dpop hawk negotiate 
 """Other schemes that may be named in the log. What stands in the place of one may as well be a key sent without any."""
 
 
-class TokenSettings(BaseSettings):
+class TokenSettings(SettingsModel):
     """What holds for tokens of all issuers on all routes."""
 
     max_token_bytes: int = Field(default=8192, ge=256, le=65_536)
@@ -38,7 +38,7 @@ class TokenSettings(BaseSettings):
     """A remembered token is verified again after this time at latest, in seconds."""
 
 
-class Settings(BaseSettings):
+class Settings(SettingsModel):
     """Who may call: whose tokens count, and whether one must be there."""
 
     issuers: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)

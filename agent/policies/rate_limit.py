@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from agent.core.limits.decision import Decision, Taken
 from agent.core.limits.local_limit import AlgorithmName, LocalLimit, algorithm_of, share_of
-from agent.core.settings import Settings as BaseSettings
+from agent.core.settings import Settings as SettingsModel
 from agent.ports.policy import Deny, Need, Policy, Verdict
 from agent.telemetry.metrics import Registry
 from agent.wire.head import RequestHead
@@ -23,7 +23,7 @@ _BUCKETS = ("token_bucket", "gcra")
 _CACHED_LINES = 512
 
 
-class Settings(BaseSettings):
+class Settings(SettingsModel):
     """One rate limit. A route may have several; each needs a name of its own."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")

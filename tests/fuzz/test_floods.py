@@ -20,8 +20,9 @@ from agent.wire.forwarded import Trust
 from agent.wire.h1_body import ChunkedBody
 from agent.wire.h1_request import HeadLimits, RequestParser
 from agent.wire.h1_response import ResponseParser
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
 from agent.wire.path import AmbiguousPathError, BadTargetError, normalise, split_authority, split_target
+from tests.kit.head import request_head
 from tests.kit.wire import OK, Wire
 
 GROWTH = 16

@@ -13,8 +13,8 @@ from agent.policies.jwt import Jwt, Settings, Tokens
 from agent.ports.keys import TokenError
 from agent.ports.policy import Deny, Need
 from agent.telemetry.metrics import Registry
-from agent.wire.head import request_head
 from agent.wire.jws import JwsError, decode_segment, read_object
+from tests.kit.head import request_head
 from tests.kit.tokens import ISSUER, WALL, b64, claims, issuer_settings, jwk, jwks, token
 
 REGISTRY = Registry()

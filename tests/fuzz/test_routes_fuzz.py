@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from agent.traffic.match import MatchSettings, first_values
 from agent.traffic.routes import RouteTable
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
 from agent.wire.path import normalise
+from tests.kit.head import request_head
 
 WORDS = st.sampled_from(["a", "b", "c:d", "e"])
 PARTS = st.one_of(WORDS, st.sampled_from(["{x}", "*"]))

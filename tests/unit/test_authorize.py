@@ -9,7 +9,7 @@ from agent.core.identity import Identity
 from agent.policies.authorize import Authorize, Settings
 from agent.ports.policy import Deny
 from agent.telemetry.metrics import Registry
-from agent.wire.head import request_head
+from tests.kit.head import request_head
 
 
 def policy(**settings: Any) -> Authorize:

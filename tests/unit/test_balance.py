@@ -10,7 +10,8 @@ import pytest
 from agent.core.address import parse_address
 from agent.traffic.balance import DECAY_S, FAILURE_S, Balance, Balancer, Endpoint, balancer, usable
 from agent.traffic.sticky import hash64, mix64, sticky_key
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
+from tests.kit.head import request_head
 
 KINDS: tuple[Balance, ...] = ("round_robin", "least_requests", "p2c_ewma", "sticky")
 HEAD = request_head()

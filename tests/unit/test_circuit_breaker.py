@@ -9,7 +9,8 @@ from agent.policies.circuit_breaker import FAILURE_CODES, CircuitBreaker, Settin
 from agent.ports.policy import Deny
 from agent.telemetry.metrics import Registry
 from agent.wire.codes import BY_CODE
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
+from tests.kit.head import request_head
 
 QUICK = {"min_requests": 4, "window_s": 10, "open_s": 5, "half_open": 2, "probe_timeout_s": 30}
 

@@ -13,7 +13,8 @@ from agent.policies.concurrency import CLAIM_S, Concurrency, Settings
 from agent.policies.shadow import Shadow
 from agent.ports.policy import Deny, Fact, Need
 from agent.telemetry.metrics import Registry
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
+from tests.kit.head import request_head
 
 
 class Ended:

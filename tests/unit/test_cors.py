@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from agent.policies.cors import CACHE_SIZE, Cors, Settings
 from agent.ports.policy import Deny
 from agent.telemetry.metrics import Registry
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
+from tests.kit.head import request_head
 
 SHOP = b"https://shop.example"
 PATTERNS = ["https://*.shop.example", "http://localhost:*"]

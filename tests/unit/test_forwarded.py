@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from agent.wire import forwarded as module
 from agent.wire.forwarded import Header, Trust
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
+from tests.kit.head import request_head
 
 PROXIES = ["10.0.0.0/8", "2001:db8:1::/48"]
 STRANGER, PROXY, PROXY_2 = "203.0.113.9", "10.0.0.1", "10.0.0.2"

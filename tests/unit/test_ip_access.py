@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from agent.policies.ip_access import CACHE_SIZE, IpAccess, Settings
 from agent.ports.policy import Deny
 from agent.telemetry.metrics import Registry
-from agent.wire.head import request_head
+from tests.kit.head import request_head
 
 BOTH = {"allow": ["10.0.0.0/8", "2001:db8::/32"], "deny": ["10.6.6.0/24"]}
 

@@ -15,7 +15,7 @@ from agent.identity.keystore import FetchedKeys, Tools
 from agent.policies.jwt import Jwt, Settings, Tokens
 from agent.ports.policy import Deny, Need
 from agent.telemetry.metrics import Registry
-from agent.wire.head import request_head
+from tests.kit.head import request_head
 from tests.kit.tls import make_authority
 from tests.kit.tokens import WALL, claims, issuer_settings, jwk, jwks, token
 from tests.kit.until import until

@@ -15,7 +15,8 @@ from agent.policies.jwt import Jwt, Settings, Tokens, TokenSettings
 from agent.ports.keys import Key, KeySource
 from agent.ports.policy import Deny, Fact, Need
 from agent.telemetry.metrics import Registry
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
+from tests.kit.head import request_head
 from tests.kit.tokens import (
     ISSUER,
     SECRET,

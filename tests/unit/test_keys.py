@@ -15,7 +15,7 @@ from agent.identity.keystore import MAX_ABSENT, FetchedKeys, Tools
 from agent.policies.jwt import Jwt, Settings, Tokens
 from agent.ports.policy import Deny, Need, Verdict
 from agent.telemetry.metrics import Registry
-from agent.wire.head import request_head
+from tests.kit.head import request_head
 from tests.kit.tokens import ISSUER, WALL, issuer_settings, jwk, jwks, private_key, token
 from tests.kit.until import until
 

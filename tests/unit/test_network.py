@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.network import Address, Network, NetworkSet, parse_ip, parse_network
+from agent.core.network import IpAddress, IpNetwork, NetworkSet, parse_ip, parse_network
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ prefixes = st.tuples(addresses, st.integers(0, 128)).map(
 
 
 @given(st.lists(prefixes, max_size=5), addresses, st.booleans())
-def test_set_agrees_with_the_library(networks: list[Network], elsewhere: Address, at_an_edge: bool) -> None:
+def test_set_agrees_with_the_library(networks: list[IpNetwork], elsewhere: IpAddress, at_an_edge: bool) -> None:
     address = networks[0].network_address if networks and at_an_edge else elsewhere
     subject = NetworkSet(str(network) for network in networks)
     holding = [network for network in networks if address in network]

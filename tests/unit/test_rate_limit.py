@@ -16,7 +16,8 @@ from agent.policies.rate_limit import RateLimit, Settings
 from agent.policies.shadow import Shadow
 from agent.ports.policy import Deny, Need
 from agent.telemetry.metrics import Registry
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
+from tests.kit.head import request_head
 
 ALGORITHMS = ["token_bucket", "fixed_window", "sliding_window", "gcra"]
 

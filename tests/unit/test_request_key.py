@@ -3,8 +3,9 @@
 import pytest
 
 from agent.core.identity import Identity
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
 from agent.wire.request_key import MAX_LENGTH, check_part, key_of, network_of
+from tests.kit.head import request_head
 
 
 def ann(**values: str) -> Identity:

@@ -14,7 +14,7 @@ from agent.core.window import BUCKETS
 from agent.policies.retry import CAUSES, BudgetSettings, RetryBudget, RetryRule, Settings, parse_retry_after
 from agent.telemetry.metrics import Registry
 from agent.wire.codes import BY_CODE
-from agent.wire.head import request_head
+from tests.kit.head import request_head
 
 NOW = 1000.0
 EPOCH = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from agent.wire.head import request_head
 from agent.wire.path import AmbiguousPathError, normalise
 from agent.wire.rewrite import Rewrite, RewriteSettings
+from tests.kit.head import request_head
 
 
 def moved(raw: bytes, match_path: str = "/**", **settings: str) -> bytes:

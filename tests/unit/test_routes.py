@@ -6,8 +6,9 @@ from pydantic import ValidationError
 from agent.traffic import routes as module
 from agent.traffic.match import MatchSettings
 from agent.traffic.routes import RouteTable
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
 from agent.wire.path import AmbiguousPathError
+from tests.kit.head import request_head
 
 
 def table(*rows: MatchSettings | str, preflights: tuple[str, ...] = ()) -> RouteTable[str]:

@@ -8,8 +8,9 @@ from agent.core.identity import Identity
 from agent.policies.shadow import Shadow
 from agent.ports.policy import Deny, Fact, Need, Outcome, Policy, Verdict
 from agent.telemetry.metrics import Registry
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
 from agent.wire.problem import EmptyAnswer, Refusal
+from tests.kit.head import request_head
 
 CALLER = Identity("u", "main", {})
 

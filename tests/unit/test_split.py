@@ -7,7 +7,8 @@ import pytest
 
 from agent.traffic.split import Split
 from agent.traffic.sticky import sticky_key
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
+from tests.kit.head import request_head
 
 USER = sticky_key("header:x-user")
 

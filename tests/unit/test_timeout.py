@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from agent.policies.timeout import Settings, Timeouts
 from agent.telemetry.metrics import Registry
-from agent.wire.head import request_head
+from tests.kit.head import request_head
 
 NOW = 1000.0
 
