@@ -37,8 +37,29 @@ class Parts(NamedTuple):
     """Cluster name → its own policies, shared by all routes that lead there and have none of the same kind."""
 
 
-def _prefetch(fact: Fact) -> None:
-    spawn(fact.fetch(), name="prefetch")
+_MOST_PREFETCHES = 16
+"""Facts of one route that are fetched in the background at a time: one would do, were they all of one issuer."""
+
+
+class Prefetch:
+    """Fetches for policies in shadow mode. Beyond a few at a time facts are left out: the next request asks again."""
+
+    __slots__ = ("_under_way",)
+
+    def __init__(self) -> None:
+        self._under_way = 0
+
+    def __call__(self, fact: Fact) -> None:
+        """Begin to fetch, unless enough are under way: nobody waits, so nothing else would bound them."""
+        if self._under_way < _MOST_PREFETCHES:
+            self._under_way += 1
+            spawn(self._fetch(fact), name="prefetch")
+
+    async def _fetch(self, fact: Fact) -> None:
+        try:
+            await fact.fetch()
+        finally:
+            self._under_way -= 1
 
 
 def chain_of(route: RouteSettings, parts: Parts, leads_to: str | None) -> tuple[Policy, ...]:
@@ -48,10 +69,11 @@ def chain_of(route: RouteSettings, parts: Parts, leads_to: str | None) -> tuple[
     """
     name, registry = route.name, parts.registry
     chain: list[Policy] = []
+    prefetch = Prefetch()
 
     def add(policy: Policy, mode: str) -> None:
         if mode == "shadow" or route.mode == "shadow":
-            policy = Shadow(policy, route=name, registry=registry, prefetch=_prefetch)
+            policy = Shadow(policy, route=name, registry=registry, prefetch=prefetch)
         chain.append(policy)
 
     if route.ip is not None:
