@@ -111,13 +111,17 @@ class ControlServer:
             connection.abort()
 
     def has_room(self) -> bool:
-        """Whether one more connection fits; the one that has idled longest makes way for it."""
+        """Whether one more connection fits. The one that has idled longest makes way for it.
+
+        Where none idles, one whose request isn't complete does: 64 slow clients must not fail a probe of liveness.
+        """
         if len(self.connections) < self.limits.connections:
             return True
         idle = next((connection for connection in self.connections if connection.is_idle), None)
-        if idle is None:
+        oldest = idle or next((connection for connection in self.connections if not connection.is_serving), None)
+        if oldest is None:
             return False
-        idle.abort()
+        oldest.abort()
         return True
 
     async def answer(self, request: Request) -> Response:
@@ -184,6 +188,10 @@ class _Connection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         return not self._serving and not self._broken and not self._parser.in_request
+
+    @property
+    def is_serving(self) -> bool:
+        return self._serving
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's don't derive from it

@@ -411,6 +411,19 @@ async def test_idle_connections_make_room_busy_ones_do_not(make_site: MakeSite) 
         writer.close()
 
 
+async def test_slow_clients_make_room(make_site: MakeSite) -> None:
+    site = await make_site(limits=Limits(connections=2))
+    slow = [await site.connect() for _ in range(2)]
+    for _, writer in slow:
+        writer.write(b"GET /hello HTTP/1.1\r\nhost: loc")
+    await until(lambda: sum(not connection.is_idle for connection in site.server.connections) == 2)
+    assert only_reply(await site.talk(request("GET /hello")))[0] == 200
+    slow[1][1].write(b"alhost\r\n\r\n")
+    assert (await read_reply(slow[1][0]))[2] == b"hello", "only the older one was cut"
+    for _, writer in slow:
+        writer.close()
+
+
 async def test_expect_continue(make_site: MakeSite) -> None:
     site = await make_site()
     reader, writer = await site.connect()
