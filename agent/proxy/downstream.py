@@ -218,7 +218,7 @@ class Downstream(ClientEnd):
         host = head.fields.get(b"host", b"")
         if host == self._lines_host and self._stranger_to is self.surface.trust:
             return self._lines
-        lines = self.surface.forwarded(self.peer, head)
+        lines = self.surface.forwarded(head)
         if self._stranger_to is self.surface.trust:
             self._lines_host, self._lines = host, lines
         return lines

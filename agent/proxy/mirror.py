@@ -4,7 +4,7 @@ A copy is sent when the original's body is complete, so bodies are kept up to a 
 number under way at a time, are dropped and counted.
 """
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from agent.proxy.forward import request_bytes
 from agent.proxy.upstream import INFINITE
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from agent.proxy.cluster import Cluster, Target
     from agent.proxy.context import Context
     from agent.proxy.ending import Ending
-    from agent.proxy.exchange import Exchange
     from agent.proxy.plan import Plan
     from agent.proxy.upstream import UpstreamConnection
 
@@ -59,7 +58,7 @@ class Mirroring:
 
 
 class Mirror:
-    """One copy. Stands in for an exchange where an upstream connection expects one."""
+    """One copy. A `Requester`, as the exchange of the original is."""
 
     __slots__ = (
         "_mirroring", "_pieces", "_size", "_target", "awaiting", "connection", "deadline", "head", "plan", "wheel_at",
@@ -115,13 +114,13 @@ class Mirror:
             self.attach(connection)
         else:
             self.awaiting = 1
-            self._target.pool.open_for(cast("Exchange", self), 1)
+            self._target.pool.open_for(self, 1)
 
     def attach(self, connection: "UpstreamConnection") -> None:
         """Take a connection and send the copy."""
         self.awaiting = 0
         self.connection = connection
-        connection.send(cast("Exchange", self), b"".join(self._pieces))
+        connection.send(self, b"".join(self._pieces))
         self._pieces = []
 
     def connect_failed(self, code: str, why: str) -> None:

@@ -14,7 +14,7 @@ from agent.traffic.upstream_settings import PoolSettings
 from agent.wire.errors import MalformedError
 
 if TYPE_CHECKING:
-    from agent.proxy.exchange import Exchange
+    from agent.proxy.requester import Requester
 
 _FRESH_S = 1.0
 """A request that can't be replayed takes only connections that idled for less: older ones may be closing under it.
@@ -45,7 +45,7 @@ class Pool:
         self._bounds = bounds
         self._tls = (tls, server_name or address.host) if tls is not None else None
         self._idle: list[UpstreamConnection] = []
-        self._pending: deque[tuple[Exchange, int]] = deque()
+        self._pending: deque[tuple[Requester, int]] = deque()
         self._open = 0
         self.address = address
         self.authority = (authority or address.authority).encode()
@@ -83,7 +83,7 @@ class Pool:
             return connection
         return None
 
-    def open_for(self, exchange: "Exchange", ticket: int) -> "asyncio.Task[None] | None":
+    def open_for(self, exchange: "Requester", ticket: int) -> "asyncio.Task[None] | None":
         """Get a connection for `exchange`: it hears `attach` or `connect_failed`, unless it awaits another by then.
 
         `ticket` is the try that asks: an exchange may give up on a connection and ask again. Returns the task that
@@ -144,7 +144,7 @@ class Pool:
                 return True
         return False
 
-    async def _serve(self, exchange: "Exchange", ticket: int) -> None:
+    async def _serve(self, exchange: "Requester", ticket: int) -> None:
         """Connect for one exchange. Whoever gave up meanwhile leaves the connection to the others."""
         try:
             connection = await self._connect(exchange)
@@ -158,7 +158,7 @@ class Pool:
             raise
         self._connected(connection, exchange, ticket)
 
-    def _connected(self, connection: UpstreamConnection, exchange: "Exchange", ticket: int) -> None:
+    def _connected(self, connection: UpstreamConnection, exchange: "Requester", ticket: int) -> None:
         is_lost = connection.transport.is_closing()  # closed by its peer at once, or it spoke before it was asked
         if exchange.awaiting == ticket:
             if is_lost:
@@ -168,7 +168,7 @@ class Pool:
         elif not is_lost:
             self.give_back(connection, self._context.clock())
 
-    async def _connect(self, exchange: "Exchange") -> UpstreamConnection:
+    async def _connect(self, exchange: "Requester") -> UpstreamConnection:
         clock = self._context.clock
         began = clock()
         while True:

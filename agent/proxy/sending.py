@@ -1,7 +1,7 @@
 """The request on its way to a target: on a pooled connection at once, tried again where that is safe."""
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from agent.core.tasks import spawn
 from agent.policies.retry import CAUSES
@@ -10,7 +10,6 @@ from agent.proxy.forward import request_bytes
 from agent.wire.h1_body import LAST_CHUNK, chunk, last_chunk
 
 if TYPE_CHECKING:
-    from agent.proxy.exchange import Exchange
     from agent.proxy.upstream import UpstreamConnection
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
@@ -18,7 +17,7 @@ IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 
 
 class Sending(Ending):
-    """The half of an exchange that faces its target."""
+    """The half of an exchange that faces its target; `Exchange` completes it to a `Requester`."""
 
     __slots__ = ()
 
@@ -80,7 +79,7 @@ class Sending(Ending):
             if not self.request_done:
                 self.client.pause_reading()
             self.awaiting = self.tries
-            task = target.pool.open_for(cast("Exchange", self), self.tries)
+            task = target.pool.open_for(self, self.tries)  # type: ignore[arg-type]  # see the class
             if task is not None:  # else it may have failed already, and wait for another try
                 self._wait = task
 
@@ -102,7 +101,7 @@ class Sending(Ending):
         if not self.request_done:
             self.client.resume_reading()  # first: sending may fill the connection, which stops it again
             self.client.set_deadline(self._upload_until(now))
-        connection.send(cast("Exchange", self), data)
+        connection.send(self, data)  # type: ignore[arg-type]  # see the class
 
     def on_body(self, piece: bytes, done: bool, trailers: list[bytes] | None = None) -> None:
         """Take a piece of the request's body as it came from the client."""

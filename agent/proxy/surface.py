@@ -48,7 +48,7 @@ class Surface(ABC):
         """Fill in what the connection and trusted proxies say: scheme and client address."""
 
     @abstractmethod
-    def forwarded(self, peer: str, head: RequestHead) -> bytes:
+    def forwarded(self, head: RequestHead) -> bytes:
         """Forwarding header lines for the next hop."""
 
     def trailers(self, lines: list[bytes]) -> list[bytes]:
@@ -104,7 +104,7 @@ class InboundSurface(Surface):
         head.scheme = self.scheme
         self.trust.complete(head)
 
-    def forwarded(self, peer: str, head: RequestHead) -> bytes:
+    def forwarded(self, head: RequestHead) -> bytes:
         """See `Surface.forwarded`."""
         return self.trust.lines(head)
 
@@ -143,6 +143,6 @@ class OutboundSurface(Surface):
         """See `Surface.complete`."""
         head.scheme, head.client_ip = b"http", head.peer
 
-    def forwarded(self, peer: str, head: RequestHead) -> bytes:
+    def forwarded(self, head: RequestHead) -> bytes:
         """Our own application calls: it needs no introduction."""
         return b""

@@ -11,8 +11,8 @@ from agent.wire.h1_response import ResponseParser
 from agent.wire.head import ResponseHead
 
 if TYPE_CHECKING:
-    from agent.proxy.exchange import Exchange
     from agent.proxy.pool import Pool
+    from agent.proxy.requester import Requester
 
 INFINITE = float("inf")
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
@@ -53,7 +53,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._forgotten = False
         self._interims = 0
         self._paused = False
-        self.exchange: Exchange | None = None
+        self.exchange: Requester | None = None
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.served = 0
         """Answers read so far: a connection that never served can't be a stale one."""
@@ -85,7 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
 
-    def send(self, exchange: "Exchange", data: bytes) -> None:
+    def send(self, exchange: "Requester", data: bytes) -> None:
         """Begin an exchange with its request head and as much of the body as there is."""
         self.exchange = exchange
         self.deadline = INFINITE
@@ -104,7 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
                 data, self._buffer = self._buffer + data, b""
             self._read_head(exchange, data)
 
-    def _read_head(self, exchange: "Exchange", data: bytes) -> None:
+    def _read_head(self, exchange: "Requester", data: bytes) -> None:
         to_head = exchange.head.method == b"HEAD"
         try:
             while True:
@@ -135,7 +135,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.discard()
             exchange.upstream_failed("upstream_garbage", str(error))
 
-    def _begin_body(self, exchange: "Exchange", head: ResponseHead, rest: bytes, to_head: bool) -> None:
+    def _begin_body(self, exchange: "Requester", head: ResponseHead, rest: bytes, to_head: bool) -> None:
         """Take what came with the head: the whole body, most of the time."""
         length = head.content_length
         self.reusable = head.keep_alive
@@ -167,7 +167,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.served += 1
         exchange.respond(head, piece, done)
 
-    def _read_body(self, exchange: "Exchange", body: Body, data: bytes) -> None:
+    def _read_body(self, exchange: "Requester", body: Body, data: bytes) -> None:
         try:
             piece = body.feed(data)
         except MalformedError as error:

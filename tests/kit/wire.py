@@ -22,10 +22,10 @@ from agent.ports.policy import Policy
 from agent.proxy.cluster import Cluster, Target
 from agent.proxy.context import Context
 from agent.proxy.downstream import Downstream
-from agent.proxy.exchange import Exchange
 from agent.proxy.plan import Plan
 from agent.proxy.pool import Pool
 from agent.proxy.recorder import RouteRecorder
+from agent.proxy.requester import Requester
 from agent.proxy.settings import LimitsSettings
 from agent.proxy.surface import InboundSurface
 from agent.proxy.upstream import UpstreamConnection
@@ -168,11 +168,11 @@ class _Pool(Pool):
         super().__init__(context, parse_address("http://127.0.0.1:1"), bounds)
         self._wire = wire
 
-    def open_for(self, exchange: Exchange, ticket: int) -> None:
+    def open_for(self, exchange: Requester, ticket: int) -> None:
         self._open += 1
         self._wire.connecting.append((exchange, ticket))
 
-    def connect(self, exchange: Exchange, ticket: int) -> MockTransport:
+    def connect(self, exchange: Requester, ticket: int) -> MockTransport:
         """Make the connection that the exchange awaits."""
         connection = UpstreamConnection(self)
         transport = MockTransport(connection)
@@ -256,7 +256,7 @@ class Wire:
         """What the application does before the request reaches it."""
         self.soon: list[Callable[[], None]] = []
         self.context.wire = self
-        self.connecting: list[tuple[Exchange, int]] = []
+        self.connecting: list[tuple[Requester, int]] = []
         self.clients: list[MockTransport] = []
         self.servers: list[Server] = []
         cluster = Cluster("app", "app", self.registry)
