@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from agent.config.application import AppSettings
 from agent.config.errors import ConfigError, Finding
+from agent.config.names import APP
 from agent.core.address import Address, parse_address
 from agent.proxy.cluster import Cluster, Target
 from agent.proxy.context import Context
@@ -18,9 +19,6 @@ from agent.traffic.balance import balancer
 from agent.traffic.outlier import OutlierDetection
 from agent.traffic.sticky import sticky_key
 from agent.traffic.upstream_settings import UpstreamSettings, UpstreamTlsSettings
-
-APP = "app"
-"""Name of the application's cluster, in metrics and in `split`."""
 
 
 class Live(NamedTuple):

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from agent.assembly.chain import Parts, carry_state, shared_policies
 from agent.assembly.clusters import (
-    APP,
     Live,
     app_cluster,
     app_definition,
@@ -14,6 +13,7 @@ from agent.assembly.clusters import (
     upstream_definition,
 )
 from agent.assembly.tables import Compiler, Tables, about
+from agent.config.names import APP
 from agent.config.root import Config
 from agent.core.tasks import spawn
 from agent.identity.issuer import Issuer, open_issuer

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from agent.assembly.chain import Parts, carry_state, chain_of
-from agent.assembly.clusters import APP
+from agent.config.names import APP
 from agent.config.root import Config
 from agent.config.route import RouteSettings
 from agent.policies.retry import RetryRule

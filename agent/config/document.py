@@ -8,8 +8,9 @@ import re
 from typing import Any, NamedTuple
 
 from agent.config.compose import MAX_DEPTH, ListNode, MappingNode, Node, NotYamlError, ScalarNode, compose
-from agent.config.errors import MASK, Fault, Finding, Path, dotted
+from agent.config.errors import Fault, Finding, Path, dotted
 from agent.config.suggest import at, given
+from agent.telemetry.redaction import MASKED
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_NODES = 200_000
@@ -52,7 +53,7 @@ class Document:
             value = ""
         for secret in self.secrets.values():
             if len(secret) > 2:
-                message, remedy = message.replace(secret, MASK), remedy.replace(secret, MASK)
+                message, remedy = message.replace(secret, MASKED), remedy.replace(secret, MASKED)
         line, column = self._place(fault.path, at_key=fault.at_key)
         return Finding(dotted(fault.path), line, column, value, message, remedy, fault.severity)
 

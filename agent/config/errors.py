@@ -13,9 +13,6 @@ Severity = Literal["error", "warning"]
 Paint = Callable[[str, str], str]
 """Called as `paint(text, role)`; the role is ``error``, ``warning``, ``place`` or ``remedy``."""
 
-MASK = "***"
-"""Stands for a secret wherever a person could read it."""
-
 
 class Fault(NamedTuple):
     """A finding that doesn't know its place in the file yet: what checks return."""
@@ -48,8 +45,6 @@ class Finding(NamedTuple):
 
 class ConfigError(OutriggerError):
     """A configuration that can't be used. `findings` has all of it, warnings too, in file order."""
-
-    code = "bad_configuration"
 
     def __init__(self, file: str, findings: Sequence[Finding], files: Sequence[str] = ()) -> None:
         """`files` are all that were read, where that is known: a change of any may mend it."""

@@ -4,7 +4,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agent.config.errors import MASK, Path, shown
+from agent.config.errors import Path, shown
+from agent.telemetry.redaction import MASKED
 
 SECRET_WORDS = (
     "secret", "password", "passwd", "token", "credential", "private_key", "api_key", "apikey", "authorization",
@@ -55,5 +56,5 @@ def given(data: Any, path: Path, secrets: Mapping[Path, str]) -> str:
     if value is None:
         return ""
     if path in secrets or any(isinstance(step, str) and is_secret_name(step) for step in path):
-        return MASK if not isinstance(value, dict | list) else shown(value)
+        return MASKED if not isinstance(value, dict | list) else shown(value)
     return shown(value)

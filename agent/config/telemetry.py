@@ -20,7 +20,7 @@ class MetricsSettings(Settings):
     """Metrics on the admin address, as Prometheus text and OpenMetrics."""
 
     max_series: int = Field(default=5000, ge=100, le=1_000_000)
-    """Most series in each worker; beyond it new label values are counted together as `other`."""
+    """Most series in each worker; beyond it new label values are counted together as `__overflow__`."""
 
 
 class LogsSettings(Settings):

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from agent.config.errors import MASK, Path
+from agent.config.errors import Path
 from agent.config.suggest import is_secret_name
+from agent.telemetry.redaction import MASKED
 
 _MIN_RECOGNISED = 6
 """Shorter secrets are masked at their own place only: elsewhere the same few characters mean something else."""
@@ -24,9 +25,9 @@ class _Masked:
             return value
         name = next((step for step in reversed(path) if isinstance(step, str)), "")
         if isinstance(value, SecretStr) or path in self._paths or is_secret_name(name):
-            return MASK
+            return MASKED
         if isinstance(value, str) and (value in self._values or any(secret in value for secret in self._values)):
-            return MASK
+            return MASKED
         return value
 
 

@@ -56,11 +56,6 @@ class Issuer(TokenIssuer):
         """What is wrong with its keys at present, ``""`` where nothing is."""
         return self.keys.trouble if isinstance(self.keys, FetchedKeys) else ""
 
-    def forget(self) -> None:
-        """Drop its gauges: for an issuer that a reload has removed."""
-        if isinstance(self.keys, FetchedKeys):
-            self.keys.forget()
-
 
 def open_issuer(
     name: str, settings: IssuerSettings, *, registry: Registry, fetch: Fetch = fetch, tools: Tools = DEFAULT_TOOLS

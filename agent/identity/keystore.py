@@ -69,7 +69,7 @@ class FetchedKeys(KeySource):
     """Keys that a `Source` brings, refreshed in the background between `start` and `stop`."""
 
     __slots__ = (
-        "_absent", "_clock", "_failures", "_fetches", "_flight", "_gauges", "_is_stale", "_keys", "_known",
+        "_absent", "_clock", "_failures", "_fetches", "_flight", "_is_stale", "_keys", "_known",
         "_last_text", "_loaded_at", "_name", "_next_at", "_not_before", "_pause", "_refetches", "_rng", "_settings",
         "_source", "_task", "generation",
     )  # fmt: skip
@@ -108,12 +108,6 @@ class FetchedKeys(KeySource):
         age.watch(lambda: self._clock() - self._loaded_at, self._name)
         usable = registry.gauge("outrigger_jwks_keys", "Usable keys of an issuer.", ("issuer",), combine="max")
         usable.watch(lambda: self._keys.usable if self._keys is not None and self.available else 0, self._name)
-        self._gauges = (age, usable)
-
-    def forget(self) -> None:
-        """Drop the gauges of an issuer that is configured no more: its age would rise for ever."""
-        for gauge in self._gauges:
-            gauge.forget(self._name)
 
     @property
     def available(self) -> bool:

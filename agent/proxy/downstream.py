@@ -57,10 +57,11 @@ class Downstream(ClientEnd):
         name = transport.get_extra_info("peername")
         self.peer = name[0] if isinstance(name, tuple) else "unix"
         context.cells.connections_total[0] += 1
-        if len(context.connections) >= context.limits.connections:
+        if self.surface.open >= context.limits.connections:
             self._refuse_connection()
             return
         context.connections.add(self)
+        self.surface.open += 1
         self.transport.set_write_buffer_limits(high=context.limits.buffer_bytes)
         limits = context.limits
         self.set_deadline(context.clock() + (limits.drain_idle_s if context.draining else limits.header_timeout_s))
@@ -86,6 +87,7 @@ class Downstream(ClientEnd):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
+        self.surface.open -= self in self.context.connections
         self.context.client_gone(self)
         if self.exchange is not None:
             self.exchange.cancel()
@@ -257,8 +259,9 @@ class Downstream(ClientEnd):
         context = self.context
         context.cells.connections_refused[0] += 1
         self.write(REFUSALS["connection_limit"].render(extra=context.date_line(context.wall()), close=True))
-        if len(context.connections) < context.limits.connections + _REFUSED_TOO:
+        if self.surface.open < context.limits.connections + _REFUSED_TOO:
             context.connections.add(self)
+            self.surface.open += 1
             self._leave()
         else:
             self.transport.close()

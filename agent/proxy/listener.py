@@ -10,6 +10,7 @@ from agent.core.errors import OutriggerError
 from agent.proxy.downstream import Downstream
 from agent.proxy.settings import SurfaceSettings
 from agent.proxy.surface import Surface
+from agent.proxy.tls_server import TlsServer
 
 BACKLOG = 4096
 """Connections that the kernel keeps until we accept them; it caps this at net.core.somaxconn."""
@@ -81,19 +82,23 @@ class Listener:
         self._tls_options: dict[str, Any] = {}
         if tls is not None:
             self._tls_options = {"ssl": tls, "ssl_handshake_timeout": surface.context.limits.header_timeout_s}
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | TlsServer | None = None
         self.place = place_of(listening)
 
     async def start(self) -> None:
         """Begin to accept."""
         loop = asyncio.get_running_loop()
         surface = self._surface
+        if self._tls_options:
+            server = TlsServer(surface, self._socket, self._tls_options)
+            server.start(BACKLOG)
+            self._server = server
+            return
         make = loop.create_unix_server if self._socket.family == socket.AF_UNIX else loop.create_server
         self._server = await make(
             lambda: Downstream(surface),
             sock=self._socket,
             backlog=BACKLOG,
-            **self._tls_options,
         )
 
     async def stop_accepting(self) -> None:

@@ -125,7 +125,7 @@ class LimitsSettings(Settings):
     write_timeout_s: float = Field(default=30, gt=0, le=86400)
     """Seconds that a client may take no byte of its response; then the connection is cut."""
     connections: int = Field(default=10000, ge=1)
-    """Most client connections at a time, per worker; more are answered 503 and closed."""
+    """Most client connections at a time, per worker and surface; more are answered 503 and closed."""
     pipelined_bytes: int = Field(default=65536, ge=1024, le=16777216)
     """Bytes of further requests that are read ahead of the one being answered; then reading stops."""
     drain_idle_s: float = Field(default=1, gt=0, le=60)

@@ -29,6 +29,8 @@ class Surface(ABC):
     def __init__(self, context: Context, *, scheme: bytes = b"http") -> None:
         self.context = context
         self.scheme = scheme
+        self.open = 0
+        """Connections of its clients: each surface has `limits.connections` of its own."""
         self.trust = Trust()
         """Whose word on other addresses counts. A reload brings another object: what was learned of peers is void."""
         limits = context.limits

@@ -27,7 +27,7 @@ _TRACESTATE_MEMBERS = 32
 class TraceContext:
     """One request's place in its trace. Made by `begin`, never changed after."""
 
-    __slots__ = ("flags", "parent_id", "sampled", "span_id", "state", "trace_id")
+    __slots__ = ("flags", "parent_id", "span_id", "state", "trace_id")
 
     trace_id: bytes
     """32 lower-case hexadecimal digits, the same from the first caller to the last."""
@@ -35,12 +35,15 @@ class TraceContext:
     """The caller's span, 16 lower-case hexadecimal digits; ``b""`` where the trace begins here."""
     span_id: int
     """Our own span: what the next hop gets as its parent. 64 bits, never 0; written as ``%016x``."""
-    sampled: bool
-    """Whether spans of this trace are recorded."""
     flags: int
     """The trace flags that go on: 1 sampled, 2 random trace id."""
     state: bytes
     """The validated tracestate, ``b""`` where there is none."""
+
+    @property
+    def sampled(self) -> bool:
+        """Whether spans of this trace are recorded, as the flags say."""
+        return self.flags & 1 == 1
 
     def header(self) -> bytes:
         """The header lines for the next hop, each ending in CRLF: traceparent, and tracestate where there is one."""
@@ -86,12 +89,10 @@ def begin(
                 # A span id is a uniform number, so it is the die as well.
                 flags = flags & _RANDOM | (span_id < sample_ratio * _SPAN_IDS)
             context.flags = flags
-            context.sampled = flags & 1 == 1
             return context
     context.trace_id = b"%032x" % (rand.getrandbits(128) or 1)
     context.parent_id = context.state = b""
-    context.sampled = sampled = span_id < sample_ratio * _SPAN_IDS
-    context.flags = _RANDOM | sampled
+    context.flags = _RANDOM | (span_id < sample_ratio * _SPAN_IDS)
     return context
 
 

@@ -84,7 +84,6 @@ class RouteTable(Generic[P]):
 
         Raises AmbiguousPathError where servers that ignore ``;`` parameters would be led to another route.
         """
-        # As `find`, without a further call: this runs for every request.
         method = head.method
         if self._preflights and method == b"OPTIONS":
             method = effective_method(head)
@@ -95,21 +94,6 @@ class RouteTable(Generic[P]):
         for route in candidates:
             if route.conditions.is_plain or not route.conditions.fields_differ(head):
                 return route.payload
-        return None
-
-    def find(self, head: RequestHead) -> "Route[P] | None":
-        """As `match`, with the route's name and template."""
-        method = head.method
-        if self._preflights and method == b"OPTIONS":
-            method = effective_method(head)
-        key = (method, head.host, head.path)
-        candidates = self._cache.get(key)
-        if candidates is None:
-            candidates = self._look_up(key)
-        for route in candidates:
-            conditions = route.conditions
-            if conditions.is_plain or not conditions.fields_differ(head):
-                return route
         return None
 
     def _look_up(self, key: tuple[bytes, bytes, bytes]) -> "tuple[Route[P], ...]":

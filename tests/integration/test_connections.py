@@ -107,6 +107,18 @@ async def test_a_flood_of_refused_connections_is_bounded() -> None:
             writer.close()
 
 
+async def test_clients_from_outside_leave_the_application_its_way_out() -> None:
+    async with raw_app() as app:
+        upstreams = {"others": {"targets": [app.url]}}
+        config = {"app": {"url": app.url}, "upstreams": upstreams, "limits": {"connections": 2}}
+        async with sidecar(config) as process, contextlib.AsyncExitStack() as stack:
+            for _ in range(10):
+                await stack.enter_async_context(client(process.inbound))
+            await becomes(lambda: process.metric("outrigger_connections_refused_total"), lambda count: count == 8)
+            one = await stack.enter_async_context(client(process.address("outbound")))
+            assert (await one.request(path="/v1/invoke/others/a", headers={"Host": "localhost"})).status == 200
+
+
 async def test_unix_sockets_on_both_sides() -> None:
     with tempfile.TemporaryDirectory() as folder:
         app = RawApp(lambda _: OK)

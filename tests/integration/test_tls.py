@@ -15,7 +15,7 @@ from tests.kit.apps import OK, RawApp, ask, raw_app, split_answer
 from tests.kit.client import Client
 from tests.kit.sidecar import LISTEN, RunningSidecar, sidecar
 from tests.kit.tls import Authority, make_authority
-from tests.kit.until import becomes
+from tests.kit.until import becomes, until
 
 VERSIONS = {"1.1": ssl.TLSVersion.TLSv1_1, "1.2": ssl.TLSVersion.TLSv1_2}
 
@@ -171,6 +171,26 @@ async def test_old_versions_are_refused(
         else:
             with pytest.raises((ssl.SSLError, ConnectionError)):
                 await connect(process, context)
+
+
+async def test_a_flood_of_handshakes_is_bounded(app: RawApp, authority: Authority) -> None:
+    async with sidecar(config(app, authority, {"connections": 20, "header_timeout_s": 2})) as process:
+
+        def descriptors() -> int:
+            return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+
+        one = await connect(process, trusting(authority))
+        assert (await one.request()).status == 200
+        before = descriptors()
+        writers = [(await asyncio.open_connection(*process.inbound))[1] for _ in range(200)]
+        refused = "outrigger_connections_refused_total"
+        assert await process.until_metric(lambda count: count >= 150, refused) == 200 - 19
+        assert descriptors() <= before + 20
+        assert (await one.request()).status == 200
+        await until(lambda: descriptors() <= before)  # those that stay silent are cut
+        assert await ask_once(process, trusting(authority)) == 200
+        for writer in (one.writer, *writers):
+            writer.close()
 
 
 async def test_whoever_speaks_otherwise_gets_a_clear_end(app: RawApp, authority: Authority) -> None:

@@ -431,14 +431,6 @@ async def test_a_broken_file_keeps_the_keys_until_it_is_good_again(tmp_path: Pat
     assert await world.ask(token(kid="k2")) == ""
 
 
-async def test_an_issuer_that_is_removed_leaves_no_gauges() -> None:
-    world = await started(Provider(K1))
-    world.issuer.forget()
-    families = {family["name"]: family["series"] for family in world.registry.snapshot()["families"]}
-    assert families["outrigger_jwks_age_seconds"] == families["outrigger_jwks_keys"] == []
-    assert families["outrigger_jwks_fetches_total"] != []
-
-
 async def test_inline_keys_need_no_background() -> None:
     issuer: Issuer = open_issuer("main", issuer_settings(), registry=Registry())
     issuer.start()

@@ -155,12 +155,6 @@ def test_cache_looks_at_fields_each_time() -> None:
     assert ask(where, fields={b"x": b"1"}) == "r0"
 
 
-def test_found_route_tells_its_template() -> None:
-    route = table("/orders/{id}").find(request_head(path=b"/orders/17"))
-    assert route is not None
-    assert (route.name, route.template.text) == ("r0", "/orders/{id}")
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
