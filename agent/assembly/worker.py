@@ -52,7 +52,7 @@ async def _work(beginning: Beginning, index: int, channel: socket.socket) -> int
     )
     await side.attach(channel)
     await sidecar.start(asyncio.Lock())
-    side.ready(sockets.places)
+    side.ready()
     give_back()
     code = await side.wait()
     await sidecar.close()

@@ -48,10 +48,10 @@ class WorkerSide:
         await self._channel.attach(sock)
         spawn(self._tell_load(), name="telling the load")
 
-    def ready(self, listening: Mapping[str, str]) -> None:
-        """Everything is bound: surface → address."""
+    def ready(self) -> None:
+        """It listens and serves."""
         self._tell_components()
-        self._channel.tell("ready", dict(listening))
+        self._channel.tell("ready")
 
     async def wait(self) -> int:
         """Return the exit code when the worker is to end."""

@@ -24,7 +24,7 @@ _KILL_AFTER_S = 1.0
 class Seat:
     """The place of one worker: its present process, and what is known of it."""
 
-    __slots__ = ("channel", "child", "components", "failures", "index", "is_ready", "listening", "load", "started_at")
+    __slots__ = ("channel", "child", "components", "failures", "index", "is_ready", "load", "started_at")
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -34,7 +34,6 @@ class Seat:
         self.failures = 0
         """Deaths in a row of processes that did not become stable."""
         self.started_at = 0.0
-        self.listening: dict[str, str] = {}
         self.components: list[Component] = []
         """Its own parts, as last told."""
         self.load = (0, 0, 0)
@@ -126,8 +125,8 @@ class Supervisor:
     async def _attach(self, seat: Seat) -> None:
         assert seat.child is not None
 
-        async def ready(listening: Any) -> None:
-            self._became_ready(seat, listening)
+        async def ready(body: Any) -> None:
+            self._became_ready(seat)
 
         async def load(numbers: Any) -> None:
             seat.load = (numbers[0], numbers[1], numbers[2])
@@ -141,8 +140,8 @@ class Supervisor:
         if self._draining:
             seat.channel.tell("drain")
 
-    def _became_ready(self, seat: Seat, listening: dict[str, str]) -> None:
-        seat.is_ready, seat.listening = True, listening
+    def _became_ready(self, seat: Seat) -> None:
+        seat.is_ready = True
         self._since = wall()
         self._log("info", f"worker {seat.index} is ready", worker=seat.index, pid=seat.child.pid if seat.child else 0)
         if all(one.is_ready for one in self.seats):

@@ -123,7 +123,7 @@ async def work(index: int, sock: socket.socket) -> int:
     if SCENARIO == "failed_start" and index == 1:
         raise OSError("address in use")
     await path.start(PORT)
-    side.ready({"inbound": f"http://127.0.0.1:{PORT}"})
+    side.ready()
     code = await side.wait()
     sys.stdout.write(f"worker {index} ends {code}\n")
     return code
