@@ -63,7 +63,7 @@ def build(features: frozenset[str], places: Places) -> dict[str, Any]:
     """The configuration with these policies on its one route."""
     made: dict[str, Any] = {
         "service": {"name": "orders", "version": "1.0.0", "environment": "bench"},
-        "app": {"url": f"http://127.0.0.1:{places.backend}", "max_concurrency": 10_000},
+        "app": {"url": f"http://127.0.0.1:{places.backend}", "max_concurrency": 10_000 if features else 0},
         "listen": _listen(places),
         "workers": 1,
         "routes": [_route(features)],
