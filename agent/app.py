@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from agent.admin.endpoints import OPEN_PATHS, admin_endpoints
-from agent.api.endpoints import local_endpoints
+from agent.api.endpoints import local_endpoints, missing
 from agent.assembly.app_watch import AppWatch
 from agent.assembly.body import Body
 from agent.assembly.lasting import in_force
@@ -19,7 +19,7 @@ from agent.config.load import load
 from agent.config.root import Config
 from agent.core.tasks import spawn
 from agent.drivers.control_http import ControlServer, Gate
-from agent.drivers.control_messages import Table
+from agent.drivers.control_messages import ProblemError, Table, nothing_at
 from agent.ports.operator import Component
 from agent.runtime.drain import Shutdown
 from agent.runtime.lifecycle import Event
@@ -128,7 +128,7 @@ class Process:
         config, body = self._started, self._body
         view = self._view()
         self._admin = await self._serve("admin", admin_endpoints(view), _gate(config))
-        await self._serve("local", local_endpoints(view), Gate())
+        await self._serve("local", local_endpoints(view), Gate(), missing=missing)
         self._app.use(config.app)
         if not await body.start(self._reloader.lock):
             self._shutdown.post(Event.INTERRUPT)
@@ -143,13 +143,15 @@ class Process:
             body.telemetry.log.info("ready", config=config.file, fingerprint=config.fingerprint, **places)
         give_back()
 
-    async def _serve(self, name: str, table: Table, gate: Gate) -> ControlServer:
+    async def _serve(
+        self, name: str, table: Table, gate: Gate, *, missing: Callable[[str], ProblemError] = nothing_at
+    ) -> ControlServer:
         def log_error(sentence: str, error: BaseException) -> None:
             self._body.telemetry.log.error(sentence, error=error)
 
         bound = self._sockets.take(name)
         assert bound is not None
-        server = ControlServer(table, name=name, gate=gate, log_error=log_error)
+        server = ControlServer(table, name=name, gate=gate, log_error=log_error, missing=missing)
         await server.start(bound)
         self._stack.push_async_callback(server.close)
         return server
@@ -187,12 +189,17 @@ class Process:
             answer_question=body.explain,
             read_log_level=lambda: body.telemetry.level,
             write_log_level=body.set_level,
+            read_capabilities=self._capabilities,
         )
 
     def _components(self) -> list[Component]:
         phase = self._shutdown.phase.value
         lifecycle = Component("lifecycle", ready=phase == "running", state=phase, since=self._shutdown.report().since)
         return [lifecycle, *self._app.components(), *self._body.components()]
+
+    def _capabilities(self) -> dict[str, Any]:
+        place = self._sockets.places.get("outbound")
+        return {"invoke": {"address": place, "upstreams": list(self._effective.upstreams)}} if place else {}
 
 
 def _gate(config: Config) -> Gate:

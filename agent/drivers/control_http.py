@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import cast
 
 from agent.core.tasks import spawn
-from agent.drivers.control_messages import Handler, ProblemError, Request, Response, Table, problem
+from agent.drivers.control_messages import Handler, ProblemError, Request, Response, Table, nothing_at, problem
 from agent.drivers.control_parser import Limits, RequestParser
 
 _LINGER_S = 1.0
@@ -84,12 +84,15 @@ class ControlServer:
         gate: Gate,
         log_error: LogError,
         limits: Limits = Limits(),  # noqa: B008  a tuple
+        missing: Callable[[str], ProblemError] = nothing_at,
     ) -> None:
+        """`missing` makes the refusal of a path that isn't in `table`."""
         self.table = dict(table)
         self.name = name
         self.gate = gate
         self.log_error = log_error
         self.limits = limits
+        self.missing = missing
         self.connections: dict[_Connection, None] = {}
         """In the order in which they were last idle, the longest first."""
         self._server: asyncio.Server | None = None
@@ -146,7 +149,7 @@ class ControlServer:
             return handler
         allowed = sorted(known for known, path in self.table if path == request.path)
         if not allowed:
-            raise ProblemError("not_found", f"There is no {request.path}.")
+            raise self.missing(request.path)
         if "GET" in allowed:
             allowed.append("HEAD")
         raise ProblemError("method_not_allowed", fields=(("allow", ", ".join(allowed)),))

@@ -109,6 +109,11 @@ class ProblemError(OutriggerError):
         return problem(self.problem_code, self.detail, fields=self.fields)
 
 
+def nothing_at(path: str) -> ProblemError:
+    """The refusal of a path that leads nowhere."""
+    return ProblemError("not_found", f"There is no {path}.")
+
+
 def json_response(value: Any, *, status: int = 200) -> Response:
     """An answer in JSON, indented: people read these with curl. Strange values are shown as their text."""
     body = json.dumps(value, indent=2, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace") + b"\n"

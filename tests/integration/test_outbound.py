@@ -1,6 +1,7 @@
 """The outbound listener: the application reaches configured upstreams, in three ways, and nothing else."""
 
 import asyncio
+import json
 import ssl
 import urllib.error
 import urllib.request
@@ -206,3 +207,12 @@ async def test_the_log_says_which_way_a_call_went(running: RunningSidecar) -> No
     line = await running.line_of("/v1/invoke/inventory/logged")
     assert line["outrigger.direction"] == "outbound"
     assert line["http.route"] == "upstream:inventory"
+
+
+async def test_the_local_api_tells_where_to_call(running: RunningSidecar) -> None:
+    local = running.address("local")
+    told = json.loads((await fetch(local, "/v1/capabilities")).body)
+    assert told["invoke"]["address"] == running.listening["outbound"]
+    assert "inventory" in told["invoke"]["upstreams"]
+    there = await fetch(local, "/v1/invoke/inventory/items")
+    assert (there.status, there.code) == (501, "unsupported"), "it is served on the outbound address"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.api.capabilities import BLOCKS
-from agent.api.endpoints import local_endpoints
+from agent.api.endpoints import local_endpoints, missing
 from agent.drivers.control_http import ControlServer, Gate
 from agent.drivers.control_messages import Request, Response
 from agent.ports.operator import Component
@@ -26,7 +26,9 @@ class View:
 
 
 async def ask(view: View, method: str, path: str) -> Response:
-    server = ControlServer(local_endpoints(view), name="local", gate=Gate(), log_error=lambda text, error: None)
+    server = ControlServer(
+        local_endpoints(view), name="local", gate=Gate(), log_error=lambda text, error: None, missing=missing
+    )
     fields = {"host": "localhost", "content-type": "application/json"}
     return await server.answer(Request(method, path, fields=fields))
 
@@ -70,9 +72,18 @@ async def test_capabilities() -> None:
     assert told["cache"] == "unsupported"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/publish/orders", "/v1/health/"])
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/publish", "/v2/publish/orders", "/v1/orders/17", "/v1/health/"])
 async def test_everything_else_is_a_problem(path: str) -> None:
     for method in ("GET", "POST"):
         response = await ask(View(), method, path)
         assert (response.status, response.content_type) == (404, "application/problem+json")
         assert json.loads(response.body)["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/publish/orders", "/v1/rate-limits/own/take", "/v1/cache/default/k", "/v1/sql/a/b"]
+)
+async def test_a_block_that_is_not_there_is_unsupported(path: str) -> None:
+    response = await ask(View(), "POST", path)
+    assert response.status == 501
+    assert json.loads(response.body)["code"] == "unsupported"
