@@ -147,7 +147,7 @@ class Process:
         self, name: str, table: Table, gate: Gate, *, missing: Callable[[str], ProblemError] = nothing_at
     ) -> ControlServer:
         def log_error(sentence: str, error: BaseException) -> None:
-            self._body.telemetry.log.error(sentence, error=error)
+            self._body.telemetry.log.error(sentence, exception=error)
 
         bound = self._sockets.take(name)
         assert bound is not None
@@ -160,7 +160,7 @@ class Process:
 
     def _load(self) -> Config:
         """Runs in a thread. What can't be brought to life is refused here, before anything has changed."""
-        read = load(self._started.file)
+        read = load(self._started.file, again=True)
         prove(in_force(self._started, read)[0])
         return read
 

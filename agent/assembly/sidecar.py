@@ -75,10 +75,10 @@ class Sidecar:
                 if tls.refresh():
                     self.log.info("the TLS certificate was read again")
             except TlsError as error:
-                self.log.error("the new TLS certificate can't be used; the old one stays", reason=str(error))
+                self.log.error("the new TLS certificate can't be used; the old one stays", error=str(error))
 
     def _report(self, where: str, error: BaseException) -> None:
-        self.log.error(_MESSAGES.get(where, "a part of the sidecar failed"), where=where, error=error)
+        self.log.error(_MESSAGES.get(where, "a part of the sidecar failed"), where=where, exception=error)
 
     # --- Drainable -----------------------------------------------------------------------------------------------
 

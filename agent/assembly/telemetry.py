@@ -76,7 +76,7 @@ class Telemetry:
 
     def report(self, where: str, error: BaseException) -> None:
         """Log a defect."""
-        self.log.error("a part of the sidecar failed", where=where, error=error)
+        self.log.error("a part of the sidecar failed", where=where, exception=error)
 
     async def close(self) -> None:
         """Write what is left."""

@@ -167,7 +167,7 @@ class Logger:
         self._log.log("warning", self._name, message, fields)
 
     def error(self, message: str, /, **fields: Any) -> None:
-        """What doesn't work. Pass `error=exception` to show where."""
+        """What doesn't work. Pass `exception=error` to show where; a field `error` is text, in every line alike."""
         self._log.log("error", self._name, message, fields)
 
 
@@ -186,4 +186,4 @@ class StandardHandler(logging.Handler):
             message = record.getMessage()
         except (TypeError, ValueError):
             message = str(record.msg)
-        self._log.log(level, record.name, message, {"error": error} if error is not None else {})
+        self._log.log(level, record.name, message, {"exception": error} if error is not None else {})

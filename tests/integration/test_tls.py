@@ -114,7 +114,7 @@ async def test_an_unusable_certificate_is_logged_once_and_the_old_one_stays(app:
         await asyncio.sleep(2.5)
         assert messages(process).count(complaint) == 1
         [line] = [line for line in process.log() if line.get("message") == complaint]
-        assert str(authority.cert_file) in line["reason"]
+        assert str(authority.cert_file) in line["error"]
 
 
 def _logged(process: RunningSidecar, message: str) -> Callable[[], Awaitable[bool]]:

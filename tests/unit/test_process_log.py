@@ -130,9 +130,14 @@ def test_masks_change_while_running_but_the_built_in_ones_stay() -> None:
 )
 def test_credentials_inside_texts(text: str, shown: str) -> None:
     sink = Sink()
-    sink.logger.error(text, url=text, nested=[text], error=RuntimeError(text))
+    sink.logger.error(text, url=text, nested=[text], exception=RuntimeError(text))
     line = sink.lines[0]
-    assert [line["message"], line["url"], line["nested"], line["error"]["message"]] == [shown, shown, [shown], shown]
+    assert [line["message"], line["url"], line["nested"], line["exception"]["message"]] == [
+        shown,
+        shown,
+        [shown],
+        shown,
+    ]
 
 
 def test_names_of_our_own_fields_are_not_overwritten() -> None:
@@ -193,8 +198,8 @@ def test_an_exception_is_a_structure() -> None:
     except ValueError as error:
         caught = error
     sink = Sink()
-    sink.logger.error("failed", error=caught)
-    shown = sink.lines[0]["error"]
+    sink.logger.error("failed", exception=caught)
+    shown = sink.lines[0]["exception"]
     assert (shown["type"], shown["message"]) == ("ValueError", "outer")
     frame = shown["frames"][-1]
     assert frame["file"] == __file__
@@ -215,8 +220,8 @@ def test_deep_and_grouped_exceptions_are_bounded() -> None:
     except ExceptionGroup as error:
         caught = error
     sink = Sink()
-    sink.logger.error("failed", error=caught)
-    shown = sink.lines[0]["error"]
+    sink.logger.error("failed", exception=caught)
+    shown = sink.lines[0]["exception"]
     assert len(shown["frames"]) == 20
     assert [one["message"] for one in shown["errors"]] == ["0", "1", "2", "3"]
 
@@ -305,7 +310,7 @@ def test_libraries_that_log_the_standard_way() -> None:
         ("error", "lib", "bad %d"),
         ("error", "lib", "failed"),
     ]
-    assert sink.lines[2]["error"]["type"] == "RuntimeError"
+    assert sink.lines[2]["exception"]["type"] == "RuntimeError"
 
 
 async def test_a_lost_error_of_asyncio_reaches_the_log() -> None:
@@ -317,4 +322,4 @@ async def test_a_lost_error_of_asyncio_reaches_the_log() -> None:
     finally:
         logging.getLogger("asyncio").removeHandler(handler)
     assert sink.lines[0]["logger"] == "asyncio"
-    assert sink.lines[0]["error"]["message"] == "why"
+    assert sink.lines[0]["exception"]["message"] == "why"
