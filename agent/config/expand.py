@@ -100,6 +100,8 @@ class Expander:
     def _read(self, name: str) -> str:
         path = self._directory / name.strip()
         try:
+            if path.is_fifo():
+                raise ValueError("it is a pipe, whose other end may never write")
             with path.open("rb") as file:
                 content = file.read(MAX_SECRET_BYTES + 1)
         except (OSError, ValueError) as error:

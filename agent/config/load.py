@@ -19,12 +19,15 @@ _ROUNDS = 12
 """Taking wrong parts out may leave their surroundings incomplete; the nesting of models bounds how often."""
 
 
-def load(file: str | FilePath, *, environ: Mapping[str, str] | None = None) -> Config:
+def load(file: str | FilePath, *, environ: Mapping[str, str] | None = None, again: bool = False) -> Config:
     """Read, expand and check the configuration in `file`. `environ` defaults to the process's environment.
 
+    `again`: what was a pipe before has been read to its end, and another one would be waited for, perhaps for ever.
     Raises ConfigError with every finding, each with its place.
     """
     path = FilePath(file)
+    if again and path.is_fifo():
+        raise _unreadable(path, "it is a pipe, which can be read only once", "Put a regular file there.")
     return loads(_read(path), file=str(file), directory=path.parent, environ=environ)
 
 

@@ -72,6 +72,8 @@ class FileSource(Source):
         return keys
 
     def _read(self) -> tuple[bytes | None, tuple[int, ...]]:
+        if self._path.is_fifo():
+            raise SourceError("unreadable", f"{self._path}: a pipe, whose other end may never write; put a file there")
         try:
             with self._path.open("rb") as file:
                 stat = os.fstat(file.fileno())

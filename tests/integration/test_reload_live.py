@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,6 +176,24 @@ async def test_a_bad_file_is_refused_and_nothing_changes(text: str, told: str) -
             await reloaded(running, config, result="unchanged")
             assert await running.metric("outrigger_config_last_reload_successful") == 1
             assert (await fetch(running.inbound, "/")).status == 200
+
+
+async def test_a_pipe_in_place_of_a_file_holds_nothing_up(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    async with raw_app() as app, sidecar({"app": {"url": app.url}}) as running:
+        good = running.file.read_text()
+        running.file.unlink()
+        os.mkfifo(running.file)
+        assert running.process is not None
+        running.process.send_signal(signal.SIGHUP)
+        await running.until_metric(lambda count: count >= 1, RELOADS, result="refused")
+        running.file.unlink()
+        running.file.write_text(good + f'service: {{name: "${{file:{pipe}}}"}}\n')
+        await running.until_metric(lambda count: count >= 2, RELOADS, result="refused")
+        running.file.write_text(good + "service: {name: other}\n")
+        await running.until_metric(lambda count: count >= 1, RELOADS, result="applied")
+        assert await running.stop(wait_s=10) == 0
 
 
 async def test_an_upstream_may_go_while_its_requests_are_in_flight() -> None:
