@@ -131,8 +131,6 @@ def carry_state(chain: Iterable[Policy], old: Iterable[Policy]) -> None:
     """
     predecessors = list(old)
     for policy in chain:
-        adopt = getattr(policy, "adopt", None)
-        if adopt is not None:
-            for predecessor in predecessors:
-                if predecessor.name == policy.name and adopt(predecessor):
-                    break
+        for predecessor in predecessors:
+            if predecessor.name == policy.name and policy.adopt(predecessor):
+                break

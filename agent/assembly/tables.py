@@ -177,9 +177,9 @@ class Compiler:
             if plan.retry is not None and before.retry is not None:
                 plan.retry.adopt(before.retry)
         plan.set_chain(chain)
-        plan.forward_token = all(getattr(policy, "forward_token", True) for policy in chain)
+        plan.forward_token = all(policy.forward_token for policy in chain)
         changed = (plan.retry, plan.rewrite, plan.choose, plan.mirror)
         plan.is_plain = plan.cluster is not None and all(part is None for part in changed)
         plan.changes_request = plan.rewrite is not None or not plan.forward_token
-        plan.drop_from_response = frozenset().union(*(getattr(policy, "response_drop", ()) for policy in chain))
+        plan.drop_from_response = frozenset().union(*(policy.response_drop for policy in chain))
         self._plans[plan.name] = plan

@@ -49,8 +49,7 @@ class Shadow(Policy):
 
     def adopt(self, old: Policy) -> bool:
         """Let the inner policy go on with the state of its predecessor, shadow or not."""
-        adopt = getattr(self.inner, "adopt", None)
-        return adopt is not None and bool(adopt(old.inner if isinstance(old, Shadow) else old))
+        return self.inner.adopt(old.inner if isinstance(old, Shadow) else old)
 
     def on_request(self, head: RequestHead, now: float) -> Verdict:
         """Always allow."""

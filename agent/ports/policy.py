@@ -79,6 +79,10 @@ class Policy(ABC):
     name: ClassVar[str]
     """Noun in snake case, as in metrics and explanations: ``jwt``, ``rate_limit``."""
     observes: ClassVar[bool] = False
+    response_drop: ClassVar[frozenset[bytes]] = frozenset()
+    """Lower-case names of the fields that the policy owns: they are taken out of the application's response."""
+    forward_token: bool = True
+    """Whether `Authorization` may reach the application."""
 
     @abstractmethod
     def on_request(self, head: RequestHead, now: float) -> Verdict:
@@ -87,6 +91,10 @@ class Policy(ABC):
     def on_response(self, head: RequestHead, outcome: Outcome, now: float) -> None:
         """Learn how an allowed request ended. Only called where `observes` is true."""
         raise NotImplementedError
+
+    def adopt(self, old: "Policy") -> bool:
+        """Go on with the state of a policy of the same name from before a reload; false where it doesn't fit."""
+        return False
 
     @abstractmethod
     def explain(self, head: RequestHead, now: float) -> tuple[str, str]:
