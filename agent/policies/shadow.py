@@ -21,7 +21,7 @@ class Shadow(Policy):
     a fact of one request alone, so the facts of policies that observe are not fetched.
     """
 
-    __slots__ = ("_denied", "_prefetch", "_registry", "_route", "_silenced", "_undecided", "inner", "name", "observes")
+    __slots__ = ("_denied", "_prefetch", "_route", "_silenced", "_undecided", "inner", "name", "observes")
 
     response_drop: ClassVar[frozenset[bytes]] = frozenset()
     """Whatever the inner policy would strip from responses is left in place."""

@@ -18,7 +18,7 @@ Origin = Literal["app", "upstream"]
 class Target(Endpoint):
     """One address of a cluster, with its connections and how it has been doing."""
 
-    __slots__ = ("cluster", "name", "only", "origin", "pool")
+    __slots__ = ("cluster", "name", "origin", "pool")
 
     def __init__(self, address: Address, pool: Pool, cluster: "Cluster") -> None:
         super().__init__(address)

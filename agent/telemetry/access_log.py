@@ -24,7 +24,7 @@ class Field(NamedTuple):
 
 FIELDS: tuple[Field, ...] = (
     Field("http.request.method", bytes, "Method as received."),
-    Field("http.route", str, "Name of the route, left out where none matched."),
+    Field("outrigger.route", str, "Name of the route, left out where none matched."),
     Field("http.response.status_code", int, "Status that the client got; left out where it was gone before."),
     Field("outrigger.reason", str, "Stable code of a refusal or failure."),
     Field("outrigger.origin", str, "Who made the answer: agent, app or upstream."),

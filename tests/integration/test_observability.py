@@ -104,7 +104,7 @@ async def test_a_log_line_says_everything(running: RunningSidecar, app: RawApp) 
         "level": "info",
         "service": "shop",
         "http.request.method": "POST",
-        "http.route": "orders",
+        "outrigger.route": "orders",
         "http.response.status_code": 200,
         "outrigger.origin": "app",
         "outrigger.upstream.address": app.url,
@@ -302,7 +302,7 @@ async def test_an_explanation_comes_true(running: RunningSidecar, case: dict[str
 def routes_of(running: RunningSidecar, said: dict[str, Any]) -> list[str]:
     """Routes of the logged requests to the path that an explanation leads to."""
     path = said.get("leads_to", {}).get("path")
-    return [line["http.route"] for line in running.log() if path and line.get("url.path") == path]
+    return [line["outrigger.route"] for line in running.log() if path and line.get("url.path") == path]
 
 
 async def test_asking_changes_nothing(running: RunningSidecar) -> None:

@@ -206,7 +206,7 @@ async def test_the_log_says_which_way_a_call_went(running: RunningSidecar) -> No
     await fetch(running.address("outbound"), "/v1/invoke/inventory/logged")
     line = await running.line_of("/v1/invoke/inventory/logged")
     assert line["outrigger.direction"] == "outbound"
-    assert line["http.route"] == "upstream:inventory"
+    assert line["outrigger.route"] == "upstream:inventory"
 
 
 async def test_the_local_api_tells_where_to_call(running: RunningSidecar) -> None:

@@ -240,7 +240,7 @@ async def test_shadows_refuse_nothing_and_tell_everything(running: RunningSideca
     assert counted >= 1
     route, code = f"shadow-{name}", CODES[name]
     await until(
-        lambda: any(line.get("outrigger.shadow") == code and line["http.route"] == route for line in running.log())
+        lambda: any(line.get("outrigger.shadow") == code and line["outrigger.route"] == route for line in running.log())
     )
 
 

@@ -62,7 +62,7 @@ def test_every_field_in_full() -> None:
         "level": "warning",
         "service": "orders",
         "http.request.method": "GET",
-        "http.route": "read-orders",
+        "outrigger.route": "read-orders",
         "http.response.status_code": 503,
         "outrigger.reason": "circuit_open",
         "outrigger.origin": "agent",
@@ -94,7 +94,7 @@ def test_the_table_describes_the_line() -> None:
 @pytest.mark.parametrize(
     ("constant", "empty", "gone"),
     [
-        ("ROUTE", "", "http.route"),
+        ("ROUTE", "", "outrigger.route"),
         ("STATUS", 0, "http.response.status_code"),
         ("REASON", "", "outrigger.reason"),
         ("ORIGIN", "", "outrigger.origin"),
@@ -151,7 +151,7 @@ def test_a_path_cannot_break_the_line(path: bytes, shown: str) -> None:
 )
 @pytest.mark.parametrize(
     ("constant", "name"),
-    [("SUBJECT", "enduser.id"), ("TENANT", "outrigger.tenant"), ("WHY", "outrigger.why"), ("ROUTE", "http.route")],
+    [("SUBJECT", "enduser.id"), ("TENANT", "outrigger.tenant"), ("WHY", "outrigger.why"), ("ROUTE", "outrigger.route")],
 )
 def test_a_text_cannot_break_the_line(constant: str, name: str, subject: str, shown: str) -> None:
     assert line(**{constant: subject})[name] == shown
