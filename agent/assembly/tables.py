@@ -103,7 +103,7 @@ class Compiler:
         return Tables(
             RouteTable(rows, preflights=preflights),
             default,
-            self._refusing("ambiguous", "bad_path", "a ';' parameter leads to another route on servers that ignore it"),
+            self._refusing("ambiguous", "bad_path", "a ';' or repeated query parameter could lead to another route"),
             Trust(config.trusted_proxies),
             {name.encode(): plan for name, plan in outbound.items()},
             hosts,

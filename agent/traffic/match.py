@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from agent.core.settings import Settings
 from agent.traffic.templates import PathTemplate
 from agent.wire.head import RequestHead
+from agent.wire.path import AmbiguousPathError
 
 _HOST = re.compile(r"(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
 _IPV6 = re.compile(r"\[[0-9a-f:.]+\]")
@@ -55,15 +56,18 @@ class MatchSettings(Settings):
     headers: Annotated[dict[str, str], AfterValidator(_headers)] = Field(default_factory=dict)
     """Header → its exact value, or `*` for any value. Repeated fields are compared as joined by a comma and a space."""
     query: dict[str, str] = Field(default_factory=dict)
-    """Query parameter → its exact value after decoding, or `*` for any. Of a repeated parameter the first counts."""
+    """Query parameter → its exact value after decoding, or `*` for any. A request that repeats it with
+    different values is refused: servers read the first, the last or all of them."""
 
 
-def first_values(query: bytes) -> dict[str, str]:
-    """The first value of each parameter of a query (``application/x-www-form-urlencoded``)."""
-    values: dict[str, str] = {}
+def values_of(query: bytes) -> dict[str, str | None]:
+    """The value of each parameter of a query (``application/x-www-form-urlencoded``), None where it has several."""
+    values: dict[str, str | None] = {}
     for pair in query.decode("utf-8", "replace").split("&"):
-        name, _, value = pair.partition("=")
-        values.setdefault(unquote_plus(name), unquote_plus(value))
+        raw_name, _, raw_value = pair.partition("=")
+        name, value = unquote_plus(raw_name), unquote_plus(raw_value)
+        if values.setdefault(name, value) != value:
+            values[name] = None
     return values
 
 
@@ -105,7 +109,10 @@ class Conditions:
         return f"method {method.decode('latin-1')} isn't among {self._shown_methods()}"
 
     def fields_differ(self, head: RequestHead) -> str:
-        """Judge headers and query."""
+        """Judge headers and query.
+
+        Raises AmbiguousPathError where the answer depends on which of a parameter's values a server reads.
+        """
         for name, value in self._headers:
             found = head.fields.get(name)
             if found is None:
@@ -114,11 +121,13 @@ class Conditions:
                 return f"header {name.decode()} isn't {value.decode()!r}"
         if not self._query:
             return ""
-        values = first_values(head.query)
+        values = values_of(head.query)
         for parameter, wanted in self._query:
-            given = values.get(parameter)
-            if given is None:
+            if parameter not in values:
                 return f"query parameter {parameter} is missing"
+            given = values[parameter]
+            if given is None and wanted != "*":
+                raise AmbiguousPathError(f"query parameter {parameter} has several values")
             if wanted not in {"*", given}:
                 return f"query parameter {parameter} isn't {wanted!r}"
         return ""

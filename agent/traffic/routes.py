@@ -82,7 +82,8 @@ class RouteTable(Generic[P]):
     def match(self, head: RequestHead) -> P | None:
         """The payload of the first route that matches, or None.
 
-        Raises AmbiguousPathError where servers that ignore ``;`` parameters would be led to another route.
+        Raises AmbiguousPathError where servers that ignore ``;`` parameters, or that read another one of several values
+        of a query parameter, would be led to another route.
         """
         method = head.method
         if self._preflights and method == b"OPTIONS":
@@ -165,7 +166,11 @@ class RouteTable(Generic[P]):
             fits = template.matches(fold(head.path)[1:].split(b"/"))
         if not fits:
             return f"path {head.path.decode('latin-1')!r} doesn't match {template.text!r}"
-        return conditions.host_differs(head.host) or conditions.method_differs(method) or conditions.fields_differ(head)
+        try:
+            fields = conditions.fields_differ(head)
+        except AmbiguousPathError as error:
+            fields = str(error)
+        return conditions.host_differs(head.host) or conditions.method_differs(method) or fields
 
 
 def _without_parameters(path: bytes) -> bytes:

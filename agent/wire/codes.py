@@ -24,7 +24,7 @@ TABLE: tuple[Code, ...] = (
         400,
         "bad_path",
         "Ambiguous path",
-        "The path can be read in two ways (encoded slash or dot, backslash, dot segments above the root, control characters). Send the normalised path.",
+        "The path can be read in two ways (encoded slash or dot, backslash, dot segments above the root, control characters), or the query, in which a parameter that routes look at has several values. Send the normalised path.",
     ),
     Code(
         400,

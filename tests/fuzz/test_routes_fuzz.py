@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.traffic.match import MatchSettings, first_values
+from agent.traffic.match import MatchSettings, values_of
 from agent.traffic.routes import RouteTable
 from agent.wire.head import RequestHead
 from agent.wire.path import normalise
@@ -61,7 +61,7 @@ def linear(rows: list[MatchSettings], head: RequestHead) -> int | None:
         fits = fits and (not methods or head.method.decode() in methods)
         fits = fits and all(v in {"*", head.fields.get(k.encode(), b"").decode()} for k, v in row.headers.items())
         fits = fits and all(k.encode() in head.fields for k in row.headers)
-        fits = fits and all(first_values(head.query).get(k) == v for k, v in row.query.items())
+        fits = fits and all(values_of(head.query).get(k) == v for k, v in row.query.items())
         if fits:
             return number
     return None

@@ -69,7 +69,10 @@ def test_headers_and_query() -> None:
     assert ask(where, fields={b"x-any": b""}) == "r1"
     assert ask(where, query=b"v=2&w") == "r2"
     assert ask(where, query=b"w=1&v=%32") == "r2"
-    assert ask(where, query=b"v=1&v=2&w=1") == "r3"
+    assert ask(where, query=b"v=2&w=1&w=2&v=2") == "r2", "the same value twice, or any value"
+    for query in (b"v=1&v=2&w=1", b"v=2&v=1&w=1", b"v=2&w=1&%76=1", b"v&w=1&v=2"):
+        with pytest.raises(AmbiguousPathError):  # servers read the first, the last or both
+            ask(where, query=query)
     assert ask(where, query=b"v=2") == "r3"
     assert ask(where, query=b"") == "r3"
 
