@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from agent.core.errors import OutriggerError
+from agent.telemetry.redaction import without_credentials
 
 Path = tuple[str | int, ...]
 """Keys and list positions from the root down, as in ``("routes", 2, "timeout_s")``."""
@@ -108,6 +109,6 @@ def shown(value: Any) -> str:
         return "nothing"
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = f'"{value}"' if isinstance(value, str) else str(value)
+    text = f'"{without_credentials(value)}"' if isinstance(value, str) else str(value)
     text = text.replace("\n", "\\n").replace("\r", "\\r")
     return text if len(text) <= 80 else f"{text[:76]} …"

@@ -43,6 +43,8 @@ def parse_address(text: str) -> Address:
             raise ValueError(f"{text!r}: a Unix socket needs an absolute path, as in unix:/run/app.sock")
         return Address("unix", "", 0, path)
     parts = urlsplit(text)
+    if "@" in parts.netloc:  # whoever wrote credentials there doesn't want to read them in a log
+        text = text.replace(parts.netloc.rpartition("@")[0], "***", 1)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError(f"{text!r} is no address: write http://HOST:PORT, https://HOST or unix:/PATH")
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
