@@ -20,10 +20,23 @@ def check_routes(config: Config, names: Names) -> Iterator[Fault]:
         yield from _destination(route, path, names)
         yield from _callers(route, path, config, names)
         yield from _limits(route, path)
+        yield from _claims(route, path, config)
         try:
             Rewrite(route.rewrite, route.match.path)
         except ValueError as error:
             yield Fault((*path, "rewrite", "path"), str(error))
+
+
+def _claims(route: RouteSettings, path: Path, config: Config) -> Iterator[Fault]:
+    """A header that tells the application who is calling has one source: the token."""
+    owned = {name.replace("_", "-"): issuer for issuer, one in config.issuers.items() for name in one.claim_headers}
+    rewrite = route.rewrite
+    for key in ("set_headers", "add_headers", "remove_headers"):
+        for name in getattr(rewrite, key):
+            issuer = owned.get(name.lower().replace("_", "-"))
+            if issuer is not None:
+                message = f"`{name}` is written from the tokens of issuer `{issuer}` (claim_headers)"
+                yield Fault((*path, "rewrite", key), message, "Choose another name: the application would get both.")
 
 
 def _repeated(pairs: Iterable[tuple[Path, str]], kind: str) -> Iterator[Fault]:

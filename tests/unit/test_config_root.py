@@ -10,6 +10,7 @@ import yaml
 
 from agent.config.coverage import Coverage
 from agent.config.docstrings import meaning
+from agent.config.errors import ConfigError
 from agent.config.load import load, loads
 from agent.config.models import every_model
 from agent.config.root import Config
@@ -214,6 +215,16 @@ def test_what_a_token_policy_gets() -> None:
     assert AuthSettings.model_validate({"issuers": ["jobs"]}).token_settings(("main", "jobs")).issuers == ("jobs",)
     assert not auth.asks
     assert AuthSettings.model_validate({"scopes": {"any": ["a"]}}).asks
+
+
+@pytest.mark.parametrize(
+    "rewrite", ["set_headers: {X-Email: a}", "add_headers: {x_email: a}", "remove_headers: [x-email]"]
+)
+def test_a_header_of_claims_has_one_source(rewrite: str) -> None:
+    issuer = "issuers: {m: {issuer: 'https://i', audiences: [a], claim_headers: {x-email: email}}}\n"
+    with pytest.raises(ConfigError, match=r"(?i)x.email.*written from the tokens of issuer `m`"):
+        read(APP + issuer + f"routes: [{{name: r, rewrite: {{{rewrite}}}}}]")
+    read(APP + issuer + "routes: [{name: r, rewrite: {set_headers: {x-mail: a}}}]")
 
 
 def test_the_bound_of_the_application() -> None:
