@@ -11,8 +11,9 @@ from agent.core.timer_wheel import Timed, TimerWheel
 from agent.proxy.settings import LimitsSettings
 from agent.telemetry.access_log import AccessLog
 from agent.telemetry.metrics import Registry
-from agent.wire.codes import BY_CODE
-from agent.wire.errors import MalformedError
+from agent.telemetry.trace_context import begin
+from agent.wire.first_line import first_line
+from agent.wire.problem import Refusal
 
 if TYPE_CHECKING:
     from agent.proxy.downstream import Downstream
@@ -165,13 +166,18 @@ class Context:
             )
         )
 
-    def log_malformed(self, peer: str, direction: str, error: MalformedError) -> None:
-        """Keep a record of bytes that were no request."""
-        status = BY_CODE[error.code].status
+    def log_malformed(self, client: "Downstream", data: bytes, refusal: Refusal, why: str) -> None:
+        """Keep a record of bytes that were no request: what can be told of their first line, and a trace of their own.
+
+        When they began to come isn't known, so there is no duration.
+        """
+        method, path = first_line(data)
+        trace = begin(None, None, self.trust_sampled, self.sample_ratio, self.rand)
+        direction = client.surface.direction
         self.access_log.record(
             (
-                *(b"", "", status, error.code, "agent", "", "", 0, direction, self.wall(), b"", 0, peer, b""),
-                *(str(error), "", "", -1.0, -1.0, 0, 0),
+                *(method, "", refusal.status, refusal.code, "agent", "", "", 0, direction, self.wall()),
+                *(trace.trace_id, trace.span_id, client.peer, path, why, "", "", -1.0, -1.0, 0, len(refusal.body)),
             )
         )
 

@@ -124,12 +124,12 @@ class Downstream(ClientEnd):
                     continue
                 if data == b"\r":
                     break
-                self._refuse(MalformedError("a CR before the request line"))
+                self._refuse(MalformedError("a CR before the request line"), data)
                 return
             try:
                 parsed = self._parser.parse(data)
             except MalformedError as error:
-                self._refuse(error)
+                self._refuse(error, data)
                 return
             if parsed is None:
                 if not self.buffer:
@@ -208,11 +208,12 @@ class Downstream(ClientEnd):
         exchange.on_body(piece, True, body.trailers if isinstance(body, ChunkedBody) else None)
         return body.rest
 
-    def _refuse(self, error: MalformedError) -> None:
+    def _refuse(self, error: MalformedError, data: bytes) -> None:
         """Answer bytes that are no request, and leave: what follows them can't be trusted either."""
+        refusal = REFUSALS[error.code]
         self.context.cells.bad_requests.at(error.code)[0] += 1
-        self.surface.malformed(self, error)
-        self.write(REFUSALS[error.code].render(extra=self.context.date_line(self.context.wall()), close=True))
+        self.context.log_malformed(self, data, refusal, str(error))
+        self.write(refusal.render(extra=self.context.date_line(self.context.wall()), close=True))
         self._leave()
 
     def forwarded(self, head: RequestHead) -> bytes:
@@ -280,6 +281,6 @@ class Downstream(ClientEnd):
             exchange.on_deadline(now)
         elif self.buffer:
             self.context.cells.timeouts.at("head")[0] += 1
-            self._refuse(MalformedError("the head was not complete in time", "request_timeout"))
+            self._refuse(MalformedError("the head was not complete in time", "request_timeout"), self.buffer)
         else:
             self.transport.close()

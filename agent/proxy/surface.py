@@ -2,20 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from agent.proxy.context import Context
 from agent.proxy.plan import Plan
 from agent.traffic.routes import RouteTable
-from agent.wire.errors import MalformedError
 from agent.wire.fields import HOP_BY_HOP, REWRITTEN_IN_REQUESTS, FieldRules
 from agent.wire.forwarded import Trust
 from agent.wire.h1_request import HeadLimits, RequestParser
 from agent.wire.head import RequestHead
 from agent.wire.path import AmbiguousPathError
-
-if TYPE_CHECKING:
-    from agent.proxy.downstream import Downstream
 
 _INVOKE = b"/v1/invoke/"
 _LOOPBACK = frozenset({b"localhost", b"127.0.0.1", b"[::1]", b""})
@@ -56,10 +51,6 @@ class Surface(ABC):
     def trailers(self, lines: list[bytes]) -> list[bytes]:
         """Of trailer fields those that would be forwarded as header fields: some servers merge the two."""
         return [line for line in lines if self.rules.read(line)[2][1]]
-
-    def malformed(self, client: "Downstream", error: MalformedError) -> None:
-        """Remember bytes that were no request."""
-        self.context.log_malformed(client.peer, self.direction, error)
 
 
 class InboundSurface(Surface):

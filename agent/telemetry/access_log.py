@@ -117,6 +117,10 @@ class AccessLog:
         }
         if not trace_id:
             del fields["trace_id"], fields["span_id"]
+        if duration_s < 0:  # bytes that were no request: when they began to come isn't known, and a path may not be
+            del fields["http.server.request.duration"]
+            if not path:
+                del fields["url.path"]
         if upstream_s >= 0:
             fields["outrigger.upstream.duration"] = int(upstream_s * 1e6 + 0.5) / 1e6
         if subject:

@@ -128,9 +128,35 @@ async def test_a_refusals_line_says_why(running: RunningSidecar) -> None:
     assert "outrigger.upstream.duration" not in line
 
 
-async def test_bytes_that_are_no_request_leave_a_line(running: RunningSidecar) -> None:
-    await ask(running.inbound, b"GET /a b HTTP/1.1\r\n\r\n")
-    await until(lambda: any(line.get("outrigger.reason") == "malformed_request" for line in running.log()))
+@pytest.mark.parametrize(
+    ("sent", "code", "told"),
+    [
+        (b"GET /r1 b HTTP/1.1\r\n\r\n", "malformed_request", ("GET", "/r1")),
+        (b"GET /r2/%2f?secret HTTP/1.1\r\nHost: a\r\n\r\n", "bad_path", ("GET", "/r2/%2f")),
+        (b"CONNECT r3:443 HTTP/1.1\r\nHost: r3:443\r\n\r\n", "method_not_supported", ("CONNECT", "r3:443")),
+        (b"\x16\x03\x01", "malformed_request", (None, None)),
+    ],
+)
+async def test_bytes_that_are_no_request_leave_a_line(
+    running: RunningSidecar, sent: bytes, code: str, told: tuple[str | None, str | None]
+) -> None:
+    answer = await ask(running.inbound, sent)
+
+    def found() -> list[dict[str, Any]]:
+        here = [line for line in running.log() if line.get("outrigger.reason") == code]
+        return [line for line in here if (line.get("http.request.method"), line.get("url.path")) == told]
+
+    await until(lambda: bool(found()))
+    line = found()[0]
+    assert re.fullmatch("[0-9a-f]{32}", line.pop("trace_id"))
+    assert re.fullmatch("[0-9a-f]{16}", line.pop("span_id"))
+    assert line.pop("http.response.body.size") == len(answer.partition(b"\r\n\r\n")[2]) > 50
+    assert line.pop("http.response.status_code") == int(answer.split()[1])
+    assert line.pop("outrigger.why")
+    assert line.keys() - {"http.request.method", "url.path"} == {
+        "time", "level", "service", "outrigger.reason", "outrigger.origin", "outrigger.direction", "client.address",
+        "http.request.body.size",
+    }  # fmt: skip
 
 
 async def test_a_route_may_keep_its_silence(running: RunningSidecar) -> None:
