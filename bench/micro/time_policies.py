@@ -15,9 +15,10 @@ from agent.ports.policy import Policy
 from agent.telemetry.metrics import Registry
 from agent.traffic.match import MatchSettings
 from agent.traffic.routes import RouteTable
-from agent.wire.head import RequestHead, request_head
+from agent.wire.head import RequestHead
 from bench import tokens
 from bench.micro.timing import Micro
+from tests.kit.head import request_head
 
 _NOW = 1000.0
 
