@@ -1,11 +1,11 @@
 """From a route's settings to its chain of policies, in the one order that holds for every route.
 
-Cheapest refusals first, and nothing is spent on a caller before it is known who that is: address, CORS (preflights
-carry no token), token, roles and scopes, rate limits, breaker, slots. A slot is taken last, so that nothing that is
-refused ever held one.
+Cheapest refusals first: address, CORS (preflights carry no token), rate limits whose key needs no identity (they bound
+how many tokens anybody can try), token, roles and scopes, rate limits that count callers, breaker, slots. A slot is
+taken last, so that nothing that is refused ever held one.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from agent.config.route import AuthSettings, RouteSettings
@@ -18,6 +18,7 @@ from agent.policies.cors import Cors
 from agent.policies.ip_access import IpAccess
 from agent.policies.jwt import Jwt, Tokens
 from agent.policies.rate_limit import RateLimit
+from agent.policies.rate_limit import Settings as RateLimitSettings
 from agent.policies.shadow import Shadow
 from agent.ports.policy import Fact, Policy
 from agent.telemetry.metrics import Registry
@@ -80,12 +81,14 @@ def chain_of(route: RouteSettings, parts: Parts, leads_to: str | None) -> tuple[
         add(IpAccess(route.ip, route=name, registry=registry), route.ip.mode)
     if route.cors is not None:
         add(Cors(route.cors, route=name, registry=registry), route.cors.mode)
-    for policy, mode in _auth(route, parts):
+    auth = list(_auth(route, parts))
+    # Where nobody is asked who he is, all limits stay together: they are charged all or none.
+    early = [limit for limit in route.rate_limits if auth and limit.knows_nobody]
+    for policy, mode in (*_limits(early, route, parts), *auth):
         add(policy, mode)
-    for mode in ("enforce", "shadow"):
-        limits = [limit for limit in route.rate_limits if limit.mode == mode]
-        if limits:
-            add(RateLimit(limits, route=name, registry=registry, share=parts.share), mode)
+    late = [limit for limit in route.rate_limits if limit not in early]
+    for policy, mode in _limits(late, route, parts, earlier=early):
+        add(policy, mode)
     if route.circuit_breaker is not None:
         add(CircuitBreaker(route.circuit_breaker, route=name, registry=registry), route.circuit_breaker.mode)
     if route.concurrency is not None:
@@ -95,6 +98,20 @@ def chain_of(route: RouteSettings, parts: Parts, leads_to: str | None) -> tuple[
         own = {policy.name for policy in chain if not isinstance(policy, Shadow)}  # a trial replaces nothing
         chain.extend(policy for policy in parts.shared.get(leads_to, ()) if policy.name not in own)
     return tuple(chain)
+
+
+def _limits(
+    limits: Sequence[RateLimitSettings], route: RouteSettings, parts: Parts, earlier: Sequence[RateLimitSettings] = ()
+) -> Iterator[tuple[Policy, str]]:
+    """One policy for those that refuse and one for those that only try: each charges its limits all or none."""
+    for mode in ("enforce", "shadow"):
+        of_mode = [limit for limit in limits if limit.mode == mode]
+        before = [limit for limit in earlier if limit.mode == mode]
+        if of_mode:
+            yield (
+                RateLimit(of_mode, route=route.name, registry=parts.registry, share=parts.share, earlier=before),
+                mode,
+            )
 
 
 def shared_policies(name: str, settings: UpstreamSettings, registry: Registry, share: float) -> tuple[Policy, ...]:
@@ -113,7 +130,7 @@ def shared_policies(name: str, settings: UpstreamSettings, registry: Registry, s
     )
 
 
-def _auth(route: RouteSettings, parts: Parts) -> Iterable[tuple[Policy, str]]:
+def _auth(route: RouteSettings, parts: Parts) -> Iterator[tuple[Policy, str]]:
     auth = route.auth
     if auth == "none" or (auth is None and not parts.issuers):
         return

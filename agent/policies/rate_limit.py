@@ -1,7 +1,8 @@
 """Rate limits of a route: who is counted together, what a request costs, and what the client is told.
 
 A refused request costs nothing, whatever the algorithm. With several limits on a route all are asked before any is
-charged, so a request that one refuses is not charged to the others; the strictest one's numbers are shown.
+charged, so a request that one refuses is not charged to the others; the strictest one's numbers are shown. That holds
+for limits that are judged at the same place: before the caller is known, or after (`knows_nobody`).
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -17,10 +18,10 @@ from agent.ports.policy import Deny, Need, Policy, Verdict
 from agent.telemetry.metrics import Registry
 from agent.wire.head import RequestHead
 from agent.wire.problem import Refusal
-from agent.wire.request_key import KeyOf, check_part, key_of
+from agent.wire.rate_limit_fields import RateLimitFields, policy_item, without
+from agent.wire.request_key import OF_CALLERS, KeyOf, check_part, key_of
 
 _BUCKETS = ("token_bucket", "gcra")
-_CACHED_LINES = 512
 
 
 class Settings(SettingsModel):
@@ -42,7 +43,9 @@ class Settings(SettingsModel):
     """Requests with the same values are counted together: `subject` (with its issuer and tenant), `ip`, `route`,
     `tenant`, `issuer`, `host`, `method`, `global`, `header:NAME`, `claim:PATH`. Where a request has no such value (no
     token, no such header or claim), its IP address stands in for it. `header:NAME` and `host` are what the client says:
-    whoever can change them at will can evade a limit that is keyed by them alone."""
+    whoever can change them at will can evade a limit that is keyed by them alone. A limit whose key says nothing of the
+    caller (no `subject`, `tenant`, `issuer` or `claim:PATH`) is judged before the token, so it also bounds how many bad
+    tokens can be tried. The others are judged after it, and count only requests that were let in."""
     cost: int | str = 1
     """Units per request, or `header:NAME` for the number in that request header: at least 1, and 1 where it is missing
     or no number. Take the header only from callers that you trust to tell the truth."""
@@ -89,6 +92,11 @@ class Settings(SettingsModel):
         return self.burst or self.limit
 
     @property
+    def knows_nobody(self) -> bool:
+        """Whether no part of the key is about the caller's identity, so that it can be judged before that is known."""
+        return not any(part.partition(":")[0] in OF_CALLERS for part in self.key)
+
+    @property
     def definition(self) -> tuple[object, ...]:
         """What has to be equal for counts to mean the same after a reload."""
         return self.name, self.limit, self.per_s, self.algorithm, self.capacity, self.key, self.ipv6_prefix
@@ -107,57 +115,14 @@ class Limiter(Protocol):
         """What `take` would answer; changes nothing."""
 
 
-class _Lines:
-    """The header lines of one limit. Their pieces are kept: formatting costs five times as much as looking up."""
-
-    __slots__ = ("_head", "_tail", "heads", "tails")
-
-    def __init__(self, settings: Settings, policies: bytes) -> None:
-        draft = settings.headers in ("draft", "both")
-        legacy = settings.headers in ("legacy", "both")
-        name = settings.name.encode()
-        self._head = (
-            b"x-ratelimit-limit: %d\r\nx-ratelimit-remaining: %%d\r\n" % settings.capacity if legacy else b""
-        ) + (b'ratelimit-policy: %s\r\nratelimit: "%s";r=%%d;t=' % (policies, name) if draft else b"")
-        self._tail = (b"%d\r\n" if draft else b"") + (b"x-ratelimit-reset: %d\r\n" if legacy else b"")
-        self.heads: dict[int, bytes] = {}
-        self.tails: dict[int, bytes] = {}
-
-    def render(self, remaining: int, after_s: float) -> bytes:
-        """The lines for these numbers; seconds are rounded up."""
-        seconds = int(after_s + 0.999999)
-        head = self.heads.get(remaining)
-        tail = self.tails.get(seconds)
-        if head is None:
-            head = _fill(self.heads, self._head, remaining)
-        if tail is None:
-            tail = _fill(self.tails, self._tail, seconds)
-        return head + tail
-
-
-def _fill(known: dict[int, bytes], template: bytes, number: int) -> bytes:
-    lines = template % ((number,) * template.count(b"%d"))
-    if len(known) < _CACHED_LINES:
-        known[number] = lines
-    return lines
-
-
-def _policy_item(settings: Settings) -> bytes:
-    """One member of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10): `w` only takes whole seconds."""
-    item = f'"{settings.name}";q={settings.limit}'
-    if settings.per_s.is_integer():
-        item += f";w={settings.per_s:.0f}"
-    if settings.capacity != settings.limit:
-        item += f";outrigger-burst={settings.capacity}"
-    return item.encode()
-
-
 class _Rule:
     """One limit, made ready for requests."""
 
     __slots__ = ("_cost_field", "allowed", "cost", "key_of", "limited", "limiter", "lines", "refusal", "settings")
 
-    def __init__(self, settings: Settings, limiter: Limiter, lines: _Lines, cells: tuple[list[int], list[int]]) -> None:
+    def __init__(
+        self, settings: Settings, limiter: Limiter, lines: RateLimitFields, cells: tuple[list[int], list[int]]
+    ) -> None:
         self.settings = settings
         self.limiter = limiter
         self.lines = lines
@@ -194,9 +159,11 @@ Charge = tuple[_Rule, Hashable, int]
 
 
 class RateLimit(Policy):
-    """All rate limits of one route that share a mode."""
+    """Rate limits of one route that share a mode and a place in its chain."""
 
-    __slots__ = ("_allowed", "_cost", "_heads", "_key_of", "_only", "_rules", "_share", "_states", "_tails", "_take")
+    __slots__ = (
+        "_allowed", "_cost", "_earlier", "_heads", "_key_of", "_only", "_rules", "_share", "_states", "_tails", "_take",
+    )  # fmt: skip
 
     name: ClassVar[str] = "rate_limit"
 
@@ -207,12 +174,14 @@ class RateLimit(Policy):
         route: str,
         registry: Registry,
         share: float = 1.0,
+        earlier: Sequence[Settings] = (),
         limiter_of: Callable[[Settings], Limiter] | None = None,
     ) -> None:
         """Prepare `limits`.
 
         `share` is the part that this process may give out: 1/workers, so that all workers together never exceed a
-        limit. `limiter_of` says where limits are counted; by default in this process.
+        limit. `earlier` are limits that another policy of the chain has judged before these: the client gets one set of
+        header fields, this policy's. `limiter_of` says where limits are counted; by default in this process.
 
         Raises ValueError for no limits, mixed modes, a name used twice, and a limit too small to be shared.
         """
@@ -223,6 +192,7 @@ class RateLimit(Policy):
         if len({limit.name for limit in limits}) < len(limits):
             raise ValueError(f"route {route}: two rate limits have the same name")
         self._share = share
+        self._earlier = tuple(earlier)
         self._rules = self._prepare(limits, route, registry, limiter_of)
         self._hold()
 
@@ -241,7 +211,8 @@ class RateLimit(Policy):
             labels,
         )
         keys = registry.gauge("outrigger_rate_limit_keys", "Keys that are being counted.", labels)
-        policies = b", ".join(_policy_item(limit) for limit in limits if limit.headers in ("draft", "both"))
+        shown = [limit for limit in (*self._earlier, *limits) if limit.headers in ("draft", "both")]
+        policies = b", ".join(policy_item(one.name, one.limit, one.per_s, one.capacity) for one in shown)
         rules = []
         for settings in limits:
             limiter = (limiter_of or self._local)(settings)
@@ -249,7 +220,8 @@ class RateLimit(Policy):
             if isinstance(limiter, LocalLimit):
                 limiter.table.evictions = evictions.at(settings.name, route)
                 keys.watch(limiter.count, settings.name, route)
-            rules.append(_Rule(settings, limiter, _Lines(settings, policies), cells))
+            fields = RateLimitFields(settings.name, settings.capacity, settings.headers, policies)
+            rules.append(_Rule(settings, limiter, fields, cells))
         return rules
 
     def _local(self, settings: Settings) -> LocalLimit:
@@ -265,7 +237,7 @@ class RateLimit(Policy):
         rule = self._rules[0]
         limiter = rule.limiter
         self._only = None
-        if len(self._rules) > 1 or not isinstance(limiter, LocalLimit):
+        if len(self._rules) > 1 or self._earlier or not isinstance(limiter, LocalLimit):
             return
         self._only = rule
         self._key_of = rule.key_of
@@ -279,19 +251,19 @@ class RateLimit(Policy):
     def adopt(self, old: Policy) -> bool:
         """Go on with the counts of `old` where name, limit, period, algorithm, burst and key are the same.
 
-        Returns whether any count was taken over.
+        Returns whether nothing is left to look for: limits may have been judged elsewhere in the chain before.
         """
         if not isinstance(old, RateLimit) or self._share != old._share:
             return False
         known = {rule.settings.definition: rule.limiter for rule in old._rules}
-        adopted = False
+        adopted = 0
         for rule in self._rules:
             limiter = known.get(rule.settings.definition)
             if isinstance(limiter, LocalLimit) and isinstance(rule.limiter, LocalLimit):
                 rule.limiter.adopt(limiter)
-                adopted = True
+                adopted += 1
         self._hold()
-        return adopted
+        return adopted == len(self._rules)
 
     def on_request(self, head: RequestHead, now: float) -> Verdict:
         """Charge the request to every limit, or refuse it and charge none."""
@@ -307,7 +279,7 @@ class RateLimit(Policy):
         allowed, remaining, reset_after_s, retry_after_s = self._take(state, self._cost or rule.cost_of(head), now)
         if allowed:
             self._allowed[0] += 1
-            try:  # `_Lines.render` without the call
+            try:  # `RateLimitFields.render` without the call
                 head.response_extra += self._heads[remaining] + self._tails[int(reset_after_s + 0.999999)]
             except KeyError:
                 head.response_extra += rule.lines.render(remaining, reset_after_s)
@@ -343,9 +315,12 @@ class RateLimit(Policy):
         if isinstance(answer, Need):
             return answer
         rule, decision = answer
+        lines = rule.lines.render(decision[1], decision[2])
+        if self._earlier:
+            head.response_extra = without(head.response_extra, lines)
         if not decision[0]:
             return rule.refuse(decision)
-        head.response_extra += rule.lines.render(decision[1], decision[2])
+        head.response_extra += lines
         return None
 
     def _charges(self, head: RequestHead) -> list[Charge]:

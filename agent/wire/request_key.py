@@ -15,6 +15,9 @@ nobody can choose a value that collides with another kind (a header that reads l
 MAX_LENGTH = 64
 """Longer values are replaced by their digest: memory per key stays bounded whatever a client sends."""
 
+OF_CALLERS = frozenset({"subject", "tenant", "issuer", "claim"})
+"""Kinds of parts that nothing is known of before the caller is authenticated."""
+
 _PART = re.compile(r"subject|ip|route|tenant|issuer|host|method|global|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+|claim:.+")
 _MAPPED = bytes(10) + b"\xff\xff"
 

@@ -51,6 +51,8 @@ ROUTES: list[dict[str, Any]] = [
     {"name": "hidden", "match": {"path": "/hidden/**"}, "auth": {"forward_token": False}},
     {"name": "per-subject", "match": {"path": "/per-subject/**"},
      "rate_limits": [{"name": "s", "limit": 2, "per_s": 60}]},
+    {"name": "guarded", "match": {"path": "/guarded/**"}, "rate_limits": [
+        {"name": "a", "limit": 4, "per_s": 60, "key": ["ip"]}, {"name": "s", "limit": 2, "per_s": 60}]},
     {"name": "denied", "match": {"path": "/denied/**"}, "auth": "none", "ip": {"deny": ["127.0.0.1"]}},
     {"name": "allowed", "match": {"path": "/allowed/**"}, "auth": "none", "ip": {"allow": ["10.0.0.0/8"]}},
     {"name": "cors", "match": {"path": "/cors/**"},
@@ -189,6 +191,18 @@ async def test_limits_count_by_subject(running: RunningSidecar) -> None:
 
     assert [await ask("jane") for _ in range(3)] == [200, 200, 429]
     assert [await ask("joe") for _ in range(3)] == [200, 200, 429]
+
+
+async def test_nobody_can_go_on_guessing_tokens(running: RunningSidecar) -> None:
+    async def ask(value: bytes) -> tuple[int, str, str]:
+        answer = await fetch(running.inbound, "/guarded/x", headers=bearer(value))
+        return answer.status, answer.code, answer.fields.get("x-ratelimit-limit", "")
+
+    good = token(fresh(tid="t1"))
+    assert [await ask(b"a.b.c"), await ask(good)] == [(401, "token_invalid", "4"), (200, "", "2")]
+    assert [await ask(b"a.b.%d" % number) for number in range(3)] == [
+        (401, "token_invalid", "4"), (401, "token_invalid", "4"), (429, "rate_limited", "4"),
+    ]  # fmt: skip
 
 
 async def test_addresses(running: RunningSidecar) -> None:
