@@ -9,11 +9,15 @@ from agent.assembly.data_path import DataPath
 from agent.assembly.explain import Explainer
 from agent.assembly.telemetry import Telemetry
 from agent.config.root import Config
+from agent.core.address import parse_address
 from agent.core.tasks import spawn
+from agent.drivers.probe import reachable
 from agent.ports.operator import Component, Question
 from agent.proxy.context import Context
 from agent.proxy.listener import Listener
+from agent.proxy.surface import Surface
 from agent.proxy.tls import ServerTls, TlsError
+from agent.runtime.app_health import wait_until_gone
 from agent.telemetry.snapshot import Snapshot
 
 _TLS_LOOK_S = 1.0
@@ -98,27 +102,54 @@ class Sidecar:
         return len(self.context.connections)
 
     def begin_drain(self, on_idle: Callable[[], None]) -> None:
-        """See `Drainable`."""
-        self.context.draining = True
+        """See `Drainable`.
+
+        Clients first. What the application still works on may need the outbound surface, so that one stays up until
+        the application is gone, or has had `lifecycle.local_api_grace_s`.
+        """
+        self._begin_to_drain(self.data_path.inbound)
+        spawn(self._drain(on_idle), name="drain", on_error=self._report)
+
+    def _begin_to_drain(self, surface: Surface) -> None:
+        surface.draining = True
         for connection in list(self.context.connections):
-            connection.drain()
-        asyncio.get_running_loop().call_later(_ACCEPT_S, self._stop_accepting, on_idle)
+            if connection.surface is surface:
+                connection.drain()
 
-    def _stop_accepting(self, on_idle: Callable[[], None]) -> None:
-        spawn(self._finish(on_idle), name="drain", on_error=self._report)
+    async def _drain(self, on_idle: Callable[[], None]) -> None:
+        await asyncio.sleep(_ACCEPT_S)
+        await self._finish(self.data_path.inbound, self._listeners[:1])
+        outbound = self._listeners[1:]
+        if outbound:
+            await self._application_gone()
+            self._begin_to_drain(self.data_path.outbound)
+            await self._finish(self.data_path.outbound, outbound)
+        on_idle()
 
-    async def _finish(self, on_idle: Callable[[], None]) -> None:
-        """Idle is only who can get nothing new: asked for before, the last client's leaving would end it too early."""
-        for listener in self._listeners:
+    async def _finish(self, surface: Surface, listeners: list[Listener]) -> None:
+        """Empty is only who can get nothing new: asked for before, the last client's leaving would end it too early."""
+        for listener in listeners:
             await listener.stop_accepting()
-        self.context.when_empty(on_idle)
-        self.context.check_empty()
+        empty = asyncio.Event()
+        surface.when_empty(empty.set)
+        await empty.wait()
+
+    async def _application_gone(self) -> None:
+        app = self.config.app
+        if app is None:
+            return
+        self.log.info("clients are served; waiting for the application to end, which may still call upstreams")
+        try:
+            async with asyncio.timeout(self.config.lifecycle.local_api_grace_s):
+                await wait_until_gone(parse_address(app.url), reachable)
+        except TimeoutError:
+            self.log.info("the application is still there after lifecycle.local_api_grace_s")
 
     async def abort(self) -> int:
         """See `Drainable`."""
         cut = self.context.in_flight
         for connection in list(self.context.connections):
-            connection.abort()
+            connection.cut()
         for listener in self._listeners:
             listener.close()
         await asyncio.sleep(0)

@@ -64,7 +64,7 @@ class Downstream(ClientEnd):
         self.surface.open += 1
         self.transport.set_write_buffer_limits(high=context.limits.buffer_bytes)
         limits = context.limits
-        self.set_deadline(context.clock() + (limits.drain_idle_s if context.draining else limits.header_timeout_s))
+        self.set_deadline(context.clock() + (limits.drain_idle_s if self.surface.draining else limits.header_timeout_s))
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
@@ -87,8 +87,8 @@ class Downstream(ClientEnd):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
-        self.surface.open -= self in self.context.connections
-        self.context.client_gone(self)
+        if self.context.client_gone(self):
+            self.surface.client_gone()
         if self.exchange is not None:
             self.exchange.cancel()
 
@@ -241,7 +241,7 @@ class Downstream(ClientEnd):
 
     def _await_next(self, now: float) -> None:
         context = self.context
-        self.deadline = at = now + (context.limits.drain_idle_s if context.draining else context.idle_s)
+        self.deadline = at = now + (context.limits.drain_idle_s if self.surface.draining else context.idle_s)
         if at < self.wheel_at:
             context.watch(self)
         if self._held:
@@ -271,6 +271,13 @@ class Downstream(ClientEnd):
         """No more requests after this one; an idle connection gets a moment for a request that is on its way."""
         if self.exchange is None and not self._leaving:
             self.set_deadline(self.context.clock() + self.context.limits.drain_idle_s)
+
+    def cut(self) -> None:
+        """The process ends: what isn't complete by now never will be."""
+        if self.exchange is not None:
+            self.exchange.cut()
+        else:
+            self.abort()
 
     def on_deadline(self, now: float) -> None:
         """Called by the wheel."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.proxy.plan import Plan
 from agent.proxy.refusals import REFUSALS
+from agent.telemetry.access_log import DRAIN_DEADLINE
 from agent.wire.head import RequestHead
 from agent.wire.problem import Refusal
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 CLIENT_GONE = 499
 """Status in logs and metrics of a request whose client left before its answer; never sent (nginx's convention)."""
+_CUT_OFF = 503
+"""The same for a request that the end of the process cut off before its answer: the client saw a failure of ours."""
 
 
 class Ending:
@@ -79,7 +82,7 @@ class Ending:
         self.status, self.code = refusal.status, refusal.code
         self.origin = "agent"
         context, head, client = self.context, self.head, self.client
-        close = not head.keep_alive or context.draining or not (self.request_done or client.can_skip_body())
+        close = not head.keep_alive or client.surface.draining or not (self.request_done or client.can_skip_body())
         close = close or refusal.status == 408  # what is late may still come (RFC 9110, section 15.5.9)
         extra = head.response_extra + extra + context.date_line(context.wall())
         if not close and head.minor == 0:
@@ -102,9 +105,17 @@ class Ending:
         if not self.is_over:
             self.cancelled = True
             self.code = self.code or "client_gone"
-            if not self.response_started:
-                self.status = CLIENT_GONE
+            self.status = self.status or CLIENT_GONE
             self._abort()
+
+    def cut(self) -> None:
+        """The process ends before this exchange does."""
+        self.code, self.why = DRAIN_DEADLINE, "drain_s had passed, or a further signal came, before it was complete"
+        if self.status == 101:  # the tunnel keeps the books
+            self.client.abort()
+            return
+        self.status = self.status or _CUT_OFF
+        self.cancel()
 
     def _defect(self, where: str, error: BaseException) -> None:
         """A policy or fetcher failed in a way that it must not: fail closed."""

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from agent.telemetry.access_log import DRAIN_DEADLINE
 from agent.telemetry.metrics import LATENCY_BOUNDS, Registry
 
 if TYPE_CHECKING:
@@ -10,11 +11,14 @@ if TYPE_CHECKING:
 
 Cell = list[float]
 
+_WITHOUT_ANSWER = frozenset({"client_gone", "client_timeout", DRAIN_DEADLINE})
+"""Reasons in the log that are no codes of answers."""
+
 
 class RouteRecorder:
     """The metrics of one route, by method and status; cells are resolved on first use and kept."""
 
-    __slots__ = ("_cells", "_duration", "_refused", "_template", "bytes_in", "bytes_out")
+    __slots__ = ("_cells", "_cut", "_duration", "_refused", "_template", "bytes_in", "bytes_out")
 
     def __init__(self, registry: Registry, template: str) -> None:
         self._template = template
@@ -26,6 +30,11 @@ class RouteRecorder:
         self._cells: dict[tuple[bytes, int], Cell] = {}
         self._refused = registry.counter(
             "outrigger_refusals_total", "Answers that the sidecar made itself, by code.", ("http_route", "code")
+        )
+        self._cut = registry.counter(
+            "outrigger_requests_cut_total",
+            "Requests that ended without a complete answer, by what cut them.",
+            ("http_route", "reason"),
         )
         self.bytes_in = registry.counter(
             "outrigger_request_body_bytes_total", "Bytes of request bodies.", ("http_route",)
@@ -47,4 +56,5 @@ class RouteRecorder:
             self.bytes_in[0] += exchange.bytes_in
         self.bytes_out[0] += exchange.bytes_out
         if exchange.code:
-            self._refused.at(self._template, exchange.code)[0] += 1
+            cut = exchange.response_started or exchange.code in _WITHOUT_ANSWER
+            (self._cut if cut else self._refused).at(self._template, exchange.code)[0] += 1

@@ -29,7 +29,7 @@ FIELDS: tuple[Field, ...] = (
     Field("outrigger.reason", str, "Stable code of a refusal or failure."),
     Field("outrigger.origin", str, "Who made the answer: agent, app or upstream."),
     Field("outrigger.upstream.address", str, "Target that answered or failed last."),
-    Field("outrigger.shadow", str, "Code of the refusal that a policy in shadow mode would have made."),
+    Field("outrigger.shadow", str, "Code of the first refusal that policies in shadow mode would have made."),
     Field("http.request.resend_count", int, "How often the request was sent again."),
     Field("outrigger.direction", str, "inbound (to the application) or outbound (from it)."),
     Field("time", float, "Wall clock at the start, Unix seconds; RFC 3339 in UTC with milliseconds in the line."),
@@ -37,7 +37,7 @@ FIELDS: tuple[Field, ...] = (
     Field("span_id", int, "The sidecar's own span; 16 hexadecimal digits in the line."),
     Field("client.address", str, "The client's address, as trusted proxies report it."),
     Field("url.path", bytes, "Path without the query, which is never logged; bytes beyond ASCII percent-encoded."),
-    Field("outrigger.why", str, "For people: why it was refused or failed."),
+    Field("outrigger.why", str, "For people: why it was refused or failed, or would have been but for shadow mode."),
     Field("enduser.id", str, "Subject of the verified token."),
     Field("outrigger.tenant", str, "Tenant of the verified token."),
     Field("http.server.request.duration", float, "Seconds from the request's head to the answer's last byte."),
@@ -53,6 +53,8 @@ of 0 and a negative duration are left out of the line; `level` and `service` are
     WHY, SUBJECT, TENANT, DURATION_S, UPSTREAM_S, REQUEST_BYTES, RESPONSE_BYTES,
 ) = range(len(FIELDS))  # fmt: skip
 
+DRAIN_DEADLINE = "drain_deadline"
+"""Reason of requests that the end of the process cut off: a warning, except for tunnels, which may be open for ever."""
 _PARTS_LIMIT = 2048
 
 
@@ -134,7 +136,7 @@ class AccessLog:
     def _part(self, repeated: tuple[Any, ...]) -> bytes:
         """The members of the line that stand for these values, kept for the next record like it."""
         method, route, status, reason, origin, target, shadow, retries, direction = repeated
-        warns = origin == "agent" and status >= 500
+        warns = (origin == "agent" and status >= 500) or (reason == DRAIN_DEADLINE and status != 101)
         values = (
             printable(method.decode("latin-1")),
             printable(route),

@@ -23,6 +23,8 @@ async def by_path(request: Received) -> bytes:
         await asyncio.sleep(2)
     if b"/endless" in request.line:
         await asyncio.sleep(60)
+    if b"/tunnel" in request.line:
+        return b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: bytes\r\n\r\n"
     if b"/large" in request.line:
         return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % LARGE + bytes(LARGE)
     await asyncio.sleep(0.002)
@@ -162,6 +164,9 @@ async def test_beyond_the_deadline_requests_are_cut_and_counted() -> None:
     async with AsyncExitStack() as stack:
         running = await start(stack, grace_s=0.2, drain_s=1)
         cut = [asyncio.ensure_future(fetch(running.inbound, "/endless")) for _ in range(3)]
+        upgrading = await stack.enter_async_context(client(running.inbound))
+        upgrading.writer.write(b"GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: bytes\r\n\r\n")
+        await upgrading.reader.readuntil(b"\r\n\r\n")
         await asyncio.sleep(0.3)
         began = time.monotonic()
         os.kill(running.pid, signal.SIGTERM)
@@ -172,6 +177,10 @@ async def test_beyond_the_deadline_requests_are_cut_and_counted() -> None:
         line = last_words(running)
         assert (line["level"], line["requests_cut"]) == ("error", 3)
         assert "3 requests were cut off" in line["message"]
+        lines = [line for line in await running.access_log(4) if line.get("outrigger.reason") == "drain_deadline"]
+        told = [(line["url.path"], line["http.response.status_code"], line["level"]) for line in lines]
+        assert sorted(told) == [("/endless", 503, "warning")] * 3 + [("/tunnel", 101, "info")]
+        assert all("drain_s had passed" in line["outrigger.why"] for line in lines)
 
 
 async def test_a_signal_while_draining_ends_at_once() -> None:

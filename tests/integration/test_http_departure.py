@@ -83,6 +83,8 @@ async def test_a_client_leaves(running: RunningSidecar, app: App, sent: bytes, s
     await none_in_flight(running)
     [line] = await running.access_log(1)
     assert (line["http.response.status_code"], line["outrigger.reason"]) == (status, "client_gone")
+    assert await running.metric("outrigger_requests_cut_total", reason="client_gone") == 1
+    assert await running.metric("outrigger_refusals_total", code="client_gone") == 0, "nobody was refused"
     async with client(running.inbound) as other:  # the one slot is free again
         assert (await other.request("GET", "/ok")).body == b"ok"
 
