@@ -36,7 +36,7 @@ class Shadow(Policy):
         self._route = route
         self._denied = registry.counter(
             "outrigger_policy_shadow_denied_total",
-            "Requests that a policy in shadow mode would have refused.",
+            "Requests that a policy in shadow mode would have refused, as the first to do so.",
             ("policy", "route", "code"),
         )
         self._undecided = registry.counter(
@@ -68,8 +68,8 @@ class Shadow(Policy):
             self._undecided[0] += 1
             if not self.observes:
                 self._prefetch(verdict.fact)
-        elif verdict.refusal.status >= 400:
-            head.shadow = verdict.refusal.code
+        elif verdict.refusal.status >= 400 and not head.shadow:  # enforced, nobody after the first would be asked
+            head.shadow, head.shadow_why = verdict.refusal.code, verdict.why
             self._denied.at(self.name, self._route, head.shadow)[0] += 1
 
     def on_response(self, head: RequestHead, outcome: Outcome, now: float) -> None:

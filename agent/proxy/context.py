@@ -28,12 +28,10 @@ class Context:
         "_alarm_at",
         "_date",
         "_date_at",
-        "_on_empty",
         "access_log",
         "cells",
         "clock",
         "connections",
-        "draining",
         "idle_s",
         "in_flight",
         "limits",
@@ -75,14 +73,12 @@ class Context:
         """Requests begun and not yet over."""
         self.tunnels = 0
         """Upgraded connections; they are not requests in flight any more."""
-        self.draining = False
         self.wheel = TimerWheel(now=clock(), on_error=lambda error: report("deadline", error))
         self.cells = DataPathCells(registry, self)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = float("inf")
         self._date = b""
         self._date_at = 0
-        self._on_empty: Callable[[], None] | None = None
 
     def watch(self, timed: Timed) -> None:
         """Let the wheel look at `timed` when its deadline comes. Called only where that is earlier than planned."""
@@ -119,21 +115,12 @@ class Context:
             self._date = b"date: %s\r\n" % formatdate(second, usegmt=True).encode()
         return self._date
 
-    def client_gone(self, client: "Downstream") -> None:
-        """A connection is closed."""
-        self.connections.discard(client)
+    def client_gone(self, client: "Downstream") -> bool:
+        """A connection is closed. Whether it was one of those that are counted."""
         self.wheel.forget(client)
-        self.check_empty()
-
-    def when_empty(self, callback: Callable[[], None]) -> None:
-        """Call back once, when no connection is left."""
-        self._on_empty = callback
-
-    def check_empty(self) -> None:
-        """Call back if that moment has come."""
-        if self._on_empty is not None and not self.connections:
-            callback, self._on_empty = self._on_empty, None
-            callback()
+        was_counted = client in self.connections
+        self.connections.discard(client)
+        return was_counted
 
     def log(self, exchange: "Ending", now: float) -> None:
         """Keep a record of a finished request, in the order of `agent.telemetry.access_log.FIELDS`."""
@@ -156,7 +143,7 @@ class Context:
                 trace.span_id,
                 head.client_ip,
                 exchange.path,
-                exchange.why,
+                exchange.why or (head.shadow and head.shadow_why),
                 identity.subject if identity is not None else "",
                 identity.tenant if identity is not None else "",
                 duration_s,

@@ -33,6 +33,7 @@ class RequestHead:
         "route",
         "scheme",
         "shadow",
+        "shadow_why",
         "target",
         "trace",
         "upgrade",
@@ -78,7 +79,9 @@ class RequestHead:
     response_extra: bytes
     """Header lines (each ending in CRLF) that policies add to the response, whoever makes it."""
     shadow: str
-    """Code of the last refusal that a policy in shadow mode would have made; ``""`` if none."""
+    """Code of the first refusal that a policy in shadow mode would have made; ``""`` if none."""
+    shadow_why: str
+    """For people: why. Only there where `shadow` names a refusal."""
     route: str
     """Name of the matched route, ``""`` before matching."""
     trace: Any

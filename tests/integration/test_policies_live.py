@@ -47,6 +47,7 @@ ROUTES: list[dict[str, Any]] = [
     {"name": "read", "match": {"path": "/read/**"}, "auth": {
         "issuers": ["main", "elliptic"], "roles": {"any": ["reader"]}, "scopes": {"all": ["orders:read"]}}},
     {"name": "open", "match": {"path": "/open/**"}, "auth": "none"},
+    {"name": "closed", "match": {"path": "/closed/**"}, "auth": "deny"},
     {"name": "optional", "match": {"path": "/optional/**"}, "auth": {"optional": True}},
     {"name": "hidden", "match": {"path": "/hidden/**"}, "auth": {"forward_token": False}},
     {"name": "per-subject", "match": {"path": "/per-subject/**"},
@@ -120,6 +121,16 @@ async def test_tokens_are_judged(running: RunningSidecar, changed: dict[str, Any
         assert 'error="insufficient_scope"' in challenge
     else:
         assert challenge == ""
+
+
+async def test_a_closed_route_lets_nobody_in_and_explain_says_so(running: RunningSidecar) -> None:
+    answer = await fetch(running.inbound, "/closed/x", headers=bearer(token(fresh(**READER))))
+    assert (answer.status, answer.code) == (403, "route_denied")
+    status, body = await running.admin("/explain", {"method": "GET", "url": "/closed/x"})
+    explained = json.loads(body)
+    assert (status, explained["route"], explained["verdict"]) == (200, "closed", "deny")
+    assert explained["answer"]["code"] == "route_denied"
+    assert explained["policies"][-1]["why"] == "the route is closed to everybody: auth is deny"
 
 
 async def test_another_issuer_with_elliptic_keys(running: RunningSidecar) -> None:
@@ -256,6 +267,20 @@ async def test_shadows_refuse_nothing_and_tell_everything(running: RunningSideca
     await until(
         lambda: any(line.get("outrigger.shadow") == code and line["outrigger.route"] == route for line in running.log())
     )
+
+
+async def test_shadows_tell_the_first_refusal(running: RunningSidecar) -> None:
+    now = time.time()
+    sent = bearer(token(claims(iat=now - 9000, exp=now - 8000)))
+    assert (await fetch(running.inbound, "/shadow-authorize/expired", headers=sent)).status == 200
+    line = await running.line_of("/shadow-authorize/expired")
+    assert line["outrigger.shadow"] == "token_expired"
+    assert "exp" in line["outrigger.why"]
+    assert "outrigger.reason" not in line
+    told = {"route": "shadow-authorize", "code": "token_expired", "policy": "jwt"}
+    assert await running.metric("outrigger_policy_shadow_denied_total", **told) == 1
+    told = {"route": "shadow-authorize", "code": "token_missing"}
+    assert await running.metric("outrigger_policy_shadow_denied_total", **told) == 0, "one request, one refusal"
 
 
 class Keys:

@@ -82,6 +82,14 @@ def test_every_request_passes_and_is_recorded(verdict: Verdict, shadow: str, cou
     assert head.response_extra == b"vary: origin\r\n", "the client can't tell"
 
 
+def test_the_first_refusal_is_the_one_that_counts() -> None:
+    registry, head = Registry(), request_head()
+    wrap(Inner(Deny(Refusal("token_expired"), why="its time has passed")), registry).on_request(head, 0.0)
+    wrap(Inner(DENY), registry).on_request(head, 0.0)
+    assert (head.shadow, head.shadow_why) == ("token_expired", "its time has passed")
+    assert counts(registry) == (0, 0), "enforced, the second would not even be asked"
+
+
 def test_only_what_an_allowing_policy_adds_to_the_request_stays() -> None:
     for verdict, extra, identity in ((None, b"x-user: u\r\n", CALLER), (DENY, b"", None), (Need(Keys()), b"", None)):
         head = request_head()
