@@ -22,7 +22,7 @@ from agent.drivers.control_http import ControlServer, Gate
 from agent.drivers.control_messages import ProblemError, Table, nothing_at
 from agent.ports.operator import Component
 from agent.runtime.drain import Shutdown
-from agent.runtime.lifecycle import Event
+from agent.runtime.lifecycle import Event, Phase
 from agent.runtime.limits import complain_about, raise_open_files
 from agent.runtime.memory import give_back
 from agent.runtime.reload import Reloader
@@ -108,7 +108,8 @@ class Process:
         }
         stack.enter_context(handled(signals))
         stack.push_async_callback(body.close)
-        self._app = AppWatch(body.telemetry.registry, say)
+        self._app = AppWatch(body.telemetry.registry, say, lambda _: self._say_when_ready())
+        self._said_ready = False
         stack.callback(self._app.close)
 
     async def run(self) -> int:
@@ -136,12 +137,24 @@ class Process:
         reloading = spawn(self._reloader.run(), name="reload")
         self._stack.callback(reloading.cancel)
         for finding in config.warnings:
-            body.telemetry.log.warning("configuration: doubtful", finding=str(finding))
+            told = {"path": finding.path, "line": finding.line, "finding": finding.message, "remedy": finding.remedy}
+            body.telemetry.log.warning(
+                "configuration: doubtful", **{key: value for key, value in told.items() if value}
+            )
         self._shutdown.post(Event.STARTED)
         if not self._shutdown.is_ending:
             places = self._sockets.places
-            body.telemetry.log.info("ready", config=config.file, fingerprint=config.fingerprint, **places)
+            body.telemetry.log.info("listening", config=config.file, fingerprint=config.fingerprint, **places)
+        self._say_when_ready()
         give_back()
+
+    def _say_when_ready(self) -> None:
+        """Once, in the log: from now on `/readyz` is good."""
+        if self._said_ready or self._shutdown.phase is not Phase.RUNNING:
+            return
+        if all(component.ready for component in self._components() if component.required):
+            self._said_ready = True
+            self._body.telemetry.log.info("ready")
 
     async def _serve(
         self, name: str, table: Table, gate: Gate, *, missing: Callable[[str], ProblemError] = nothing_at

@@ -1,6 +1,7 @@
 """The application's health over reloads: its address and how it is asked may change while the sidecar runs."""
 
 import asyncio
+from collections.abc import Callable
 
 from agent.config.application import AppSettings
 from agent.core.address import parse_address
@@ -15,9 +16,11 @@ from agent.telemetry.metrics import Registry
 class AppWatch:
     """Probes the application of the configuration in force, where there is one."""
 
-    def __init__(self, registry: Registry, log: Log) -> None:
+    def __init__(self, registry: Registry, log: Log, on_change: Callable[[bool], None]) -> None:
+        """`on_change` is told whether it can serve, when that changes."""
         self._registry = registry
         self._log = log
+        self._on_change = on_change
         self._definition: tuple[object, ...] | None = None
         self._health: AppHealth | None = None
         self._task: asyncio.Task[None] | None = None
@@ -34,7 +37,13 @@ class AppWatch:
             self._registry.gauge("outrigger_app_healthy", "").forget()
             return
         self._health = AppHealth(
-            parse_address(app.url), app.health, app.health_check, probe=probe, registry=self._registry, log=self._log
+            parse_address(app.url),
+            app.health,
+            app.health_check,
+            probe=probe,
+            registry=self._registry,
+            log=self._log,
+            on_change=self._on_change,
         )
         self._task = spawn(self._health.run(), name="app health")
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Awaitable, Callable
 
 from agent.core.address import Address
-from agent.core.clock import Clock, wall
+from agent.core.clock import Clock, monotonic, wall
 from agent.core.errors import OutriggerError
 from agent.ports.operator import Component
 from agent.runtime.process import Log
@@ -20,6 +20,9 @@ Reachable = Callable[[Address, float], Awaitable[bool]]
 
 _FIRST_PAUSE_S = 0.05
 _GONE_PAUSE_S = 0.25
+_REMIND_AFTER_S = 5.0
+_REMIND_MOST_S = 300.0
+"""An application that can't serve is reminded of: first after so long, then at doubled intervals up to this one."""
 
 
 class AppHealth:
@@ -39,6 +42,7 @@ class AppHealth:
         registry: Registry,
         log: Log,
         on_change: Callable[[bool], None] = lambda ready: None,
+        clock: Clock = monotonic,
         wall_clock: Clock = wall,
     ) -> None:
         self.address = address
@@ -51,7 +55,9 @@ class AppHealth:
         self._probe = probe
         self._log = log
         self._on_change = on_change
+        self._clock = clock
         self._wall = wall_clock
+        self._remind_after(_REMIND_AFTER_S)
         self._answered = False
         """It has given a good answer once."""
         self._attempts = 0
@@ -123,6 +129,14 @@ class AppHealth:
         self.last_error = error
         if self.ready and self._bad >= self._settings.unhealthy_after:
             self._become(False)
+        elif not self.ready and self._clock() >= self._remind_at:
+            state = self.component().state
+            self._log("warning", f"application is {state}", app=str(self.address), path=self.path, error=error)
+            self._remind_after(min(self._pause_s * 2, _REMIND_MOST_S))
+
+    def _remind_after(self, pause_s: float) -> None:
+        self._pause_s = pause_s
+        self._remind_at = self._clock() + pause_s
 
     def _become(self, ready: bool) -> None:
         self.ready = ready
@@ -131,7 +145,10 @@ class AppHealth:
         if ready:
             self._log("info", "application is healthy", app=str(self.address))
         else:
-            self._log("warning", "application is unhealthy", app=str(self.address), error=self.last_error)
+            self._log(
+                "warning", "application is unhealthy", app=str(self.address), path=self.path, error=self.last_error
+            )
+            self._remind_after(_REMIND_AFTER_S)
         self._on_change(ready)
 
 

@@ -135,10 +135,10 @@ class World:
         return self.folder / "token"
 
     async def _listens(self) -> bool:
-        ready = [line for line in self.log_lines() if line.get("message") == "ready"]
-        if ready:
-            self.listening = {name: ready[-1][name] for name in ("inbound", "local", "admin", "outbound")}
-        return bool(ready)
+        told = [line for line in self.log_lines() if line.get("message") == "listening"]
+        if told:
+            self.listening = {name: told[-1][name] for name in ("inbound", "local", "admin", "outbound")}
+        return bool(told)
 
     async def _answers(self, name: str) -> bool:
         try:

@@ -163,7 +163,7 @@ def test_it_starts_with_a_read_only_file_system_and_ends(installed: Path, tmp_pa
         [str(installed / "bin" / "outrigger"), "run"], stdout=subprocess.PIPE, text=True, cwd="/", env=environment
     ) as process:
         assert process.stdout is not None
-        admin = next(json.loads(line)["admin"] for line in process.stdout if '"ready"' in line)
+        admin = next(json.loads(line)["admin"] for line in process.stdout if '"listening"' in line)
         check = json.loads(re.search(r"CMD (\[\"python.*\])", RECIPE)[1])  # type: ignore[index]
         check[0] = str(installed / "bin" / "python")
         healthy = subprocess.run(check, env={**environment, "OUTRIGGER_LIVEZ": f"http://{admin}/livez"}, timeout=20)

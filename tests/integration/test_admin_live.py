@@ -175,9 +175,12 @@ async def test_readiness_follows_the_application_and_its_address() -> None:
             assert (await running.admin("/livez"))[0] == 200
             not_ready = await becomes(lambda: document(running, "/readyz"), lambda one: "500" in str(one["reasons"]))
             assert not not_ready["ready"]
+            assert not [line for line in running.log() if line.get("message") == "ready"], "it listens, no more"
             good["now"] = True
             ready = await becomes(lambda: document(running, "/readyz"), lambda one: one["ready"])
             assert {"lifecycle", "app"} == set(ready["components"])
+            assert all(component["since"] for component in ready["components"].values())
+            assert len([line for line in running.log() if line.get("message") == "ready"]) == 1
             good["now"] = False
             await becomes(lambda: document(running, "/readyz"), lambda one: not one["ready"])
             # A reload that leads to another application asks that one from then on.
@@ -196,6 +199,11 @@ async def test_config_tells_doubts_what_is_ignored_and_what_is_in_force() -> Non
         assert told["warnings"]
         assert told["warnings"][0]["path"].startswith("routes[1]")
         assert told["warnings"][0]["severity"] == "warning"
+        line = next(line for line in running.log() if line.get("message") == "configuration: doubtful")
+        assert line["path"].startswith("routes[1]")
+        assert isinstance(line["line"], int)
+        assert line["finding"] == told["warnings"][0]["message"]
+        assert line["remedy"] == told["warnings"][0]["remedy"]
 
         new = {"app": {"url": app.url}, "limits": {"head_bytes": 2048}, "admin": {"token": "x" * 20}}
         running.write({**new, "telemetry": {"logs": {"level": "warning"}}})

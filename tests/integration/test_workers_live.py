@@ -17,7 +17,7 @@ import yaml
 
 from tests.kit.apps import OK, Received, raw_app
 from tests.kit.client import Client, client, fetch
-from tests.kit.sidecar import LISTEN, RunningSidecar, sidecar
+from tests.kit.sidecar import LISTEN, LISTENING, RunningSidecar, sidecar
 from tests.kit.until import becomes, until
 
 QUICK = {"grace_s": 0, "drain_s": 15}
@@ -308,7 +308,7 @@ async def test_lines_of_several_workers_never_mix_in_one_pipe(tmp_path: Path) ->
         )
         assert process.stdout is not None
         lines: list[dict[str, Any]] = []
-        while not lines or lines[-1].get("message") != "ready":
+        while not lines or lines[-1].get("message") != LISTENING:
             lines.append(json.loads(await process.stdout.readline()))
         host, _, port = lines[-1]["inbound"].rpartition(":")
 

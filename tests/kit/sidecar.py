@@ -20,6 +20,8 @@ LISTEN = {
     "admin": {"port": 0},
     "outbound": {"port": 0},
 }
+LISTENING = "listening"
+"""The log's message that names the addresses."""
 _START_S = 20.0
 
 
@@ -38,7 +40,7 @@ class RunningSidecar:
         self.file.write_text(yaml.safe_dump({"listen": LISTEN, **config}))
 
     async def start(self) -> None:
-        """Run it and wait until it says that it is ready."""
+        """Run it and wait until it says that it listens, and where."""
         with self._log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "agent", "run", "-c", str(self.file), stdout=log, stderr=log
@@ -47,9 +49,9 @@ class RunningSidecar:
             while not self.listening:
                 if self.process.returncode is not None:
                     raise AssertionError(f"the sidecar ended with {self.process.returncode}:\n{self._log.read_text()}")
-                ready = [line for line in self.log() if line.get("message") == "ready"]
-                if ready:
-                    self.listening = {name: ready[-1][name] for name in LISTEN if name in ready[-1]}
+                told = [line for line in self.log() if line.get("message") == LISTENING]
+                if told:
+                    self.listening = {name: told[-1][name] for name in LISTEN if name in told[-1]}
                 else:
                     await asyncio.sleep(0.02)
 

@@ -36,6 +36,7 @@ class Watched:
     def __init__(self, app: App, path: str | None = "/healthz", **settings: Any) -> None:
         self.app = app
         self.changes: list[bool] = []
+        self.told: list[tuple[float, str, str, dict[str, object]]] = []
         self.registry = Registry()
         self.now = 1000.0
         self.health = AppHealth(
@@ -44,8 +45,9 @@ class Watched:
             AppHealthSettings.model_validate(settings),
             probe=app.probe,
             registry=self.registry,
-            log=lambda level, sentence, **fields: None,
+            log=lambda level, sentence, **fields: self.told.append((self.now - 1000, level, sentence, fields)),
             on_change=self.changes.append,
+            clock=lambda: self.now,
             wall_clock=lambda: self.now,
         )
 
@@ -113,6 +115,24 @@ async def test_probed_often_until_healthy_and_for_ever() -> None:
     assert watched.health.pause_s == 5
     await watched.checks(1)
     assert watched.health.pause_s == 1
+
+
+async def test_what_can_not_serve_is_reminded_of() -> None:
+    watched = Watched(App(*["refused"] * 1000, 200, *[503] * 40))
+    await watched.checks(1000)
+    moments = [moment for moment, *_ in watched.told]
+    assert moments == [5, 15, 35, 75, 155, 315, 615, 915], "at growing intervals, five minutes at most"
+    said = {"app": "http://127.0.0.1:8000", "path": "/healthz", "error": "refused"}
+    assert all(line[1:] == ("warning", "application is not answering yet", said) for line in watched.told)
+    watched.told.clear()
+    await watched.checks(41)
+    sentences = [(moment, sentence) for moment, _, sentence, _ in watched.told]
+    assert sentences == [
+        (1001, "application is healthy"),
+        (1004, "application is unhealthy"),
+        *((1004 + later, "application is unhealthy") for later in (5, 15, 35)),
+    ]
+    assert watched.told[-1][3]["error"] == "GET /healthz answered 503"
 
 
 async def test_component_says_what_is_wrong() -> None:
