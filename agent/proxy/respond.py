@@ -26,7 +26,7 @@ def response_parts(exchange: "Ending", response: ResponseHead, done: bool) -> tu
     fields, status, joined = response.fields, response.status, response.joined
     if plan.drop_from_response or plan.rewrite is not None:
         joined = b"".join([line + b"\r\n" for line in _changed(response.lines, plan)])
-    keep = head.keep_alive and exchange.request_done and not exchange.context.draining
+    keep = head.keep_alive and exchange.request_done and not client.surface.draining
     chunked = False
     framing = b""
     if response.content_length >= 0:

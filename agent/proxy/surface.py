@@ -24,6 +24,9 @@ class Surface(ABC):
     def __init__(self, context: Context, *, scheme: bytes = b"http") -> None:
         self.context = context
         self.scheme = scheme
+        self.draining = False
+        """No more requests on its connections than those that are on their way."""
+        self._on_empty: Callable[[], None] | None = None
         self.open = 0
         """Connections of its clients: each surface has `limits.connections` of its own."""
         self.trust = Trust()
@@ -31,6 +34,22 @@ class Surface(ABC):
         limits = context.limits
         self._head_limits = HeadLimits(limits.head_bytes, limits.head_fields)
         self.rules = FieldRules(HOP_BY_HOP | REWRITTEN_IN_REQUESTS)
+
+    def client_gone(self) -> None:
+        """One of its connections is closed."""
+        self.open -= 1
+        self.check_empty()
+
+    def when_empty(self, callback: Callable[[], None]) -> None:
+        """Call back once, when no connection is left."""
+        self._on_empty = callback
+        self.check_empty()
+
+    def check_empty(self) -> None:
+        """Call back if that moment has come."""
+        if self._on_empty is not None and self.open == 0:
+            callback, self._on_empty = self._on_empty, None
+            callback()
 
     @abstractmethod
     def parser(self) -> RequestParser:

@@ -15,8 +15,8 @@ class LifecycleSettings(Settings):
     drain_s: float = Field(default=30, gt=0)
     """Seconds from the signal to the end of everything; what is in flight then is cut."""
     local_api_grace_s: float | None = Field(default=None, ge=0)
-    """Seconds for which the local API outlives the last request, waiting for the application to end.
-    Unset: until the deadline. It counts only where building blocks are configured."""
+    """Seconds for which the local API and the outbound proxy outlive the last client, waiting for the application to
+    end. Unset: until the deadline. It counts only where the application can need them: with `upstreams`."""
     cut_exit_code: int = Field(default=1, ge=0, le=125)
     """Exit code where the deadline cut requests off."""
 
