@@ -199,6 +199,7 @@ class Sidecar:
                 ready=issuer.keys.available,
                 required=False,
                 state="keys are there" if issuer.keys.available else "no keys",
+                since=issuer.keys.since,
                 error=issuer.trouble,
             )
             for name, issuer in generation.issuers.items()

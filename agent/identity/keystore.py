@@ -11,7 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple
 
-from agent.core.clock import Clock, monotonic
+from agent.core.clock import Clock, monotonic, wall
 from agent.core.tasks import spawn
 from agent.identity.jwk import KeySet
 from agent.identity.settings import IssuerSettings
@@ -35,6 +35,7 @@ class Tools(NamedTuple):
     clock: Clock = monotonic
     rng: random.Random = random.Random()  # noqa: S311  spreads calls over time, nothing secret
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    wall: Clock = wall
 
 
 DEFAULT_TOOLS = Tools()
@@ -43,13 +44,14 @@ DEFAULT_TOOLS = Tools()
 class FixedKeys(KeySource):
     """Keys that the configuration itself holds: always there, never another."""
 
-    __slots__ = ("_ignores_kid", "_keys", "generation")
+    __slots__ = ("_ignores_kid", "_keys", "generation", "since")
 
     def __init__(self, keys: dict[tuple[str | None, str], Key], *, ignores_kid: bool = False) -> None:
         """`ignores_kid`: a shared secret has no identifier, so whatever name a token gives it means that one."""
         self._keys = keys
         self._ignores_kid = ignores_kid
         self.generation = 0
+        self.since = wall()
 
     @property
     def available(self) -> bool:
@@ -71,7 +73,7 @@ class FetchedKeys(KeySource):
     __slots__ = (
         "_absent", "_clock", "_failures", "_fetches", "_flight", "_is_stale", "_keys", "_known",
         "_last_text", "_loaded_at", "_name", "_next_at", "_not_before", "_pause", "_refetches", "_rng", "_settings",
-        "_source", "_task", "generation",
+        "_source", "_task", "_wall", "generation", "since",
     )  # fmt: skip
 
     def __init__(self, name: str, settings: IssuerSettings, source: Source, registry: Registry, tools: Tools) -> None:
@@ -90,6 +92,8 @@ class FetchedKeys(KeySource):
         self._failures = 0
         self._last_text = ""
         self.generation = 0
+        self._wall = tools.wall
+        self.since = tools.wall()
         self._measure(registry)
 
     def _measure(self, registry: Registry) -> None:
@@ -192,6 +196,7 @@ class FetchedKeys(KeySource):
     def _expire(self) -> None:
         if self._keys is not None and not self._is_stale and not self.available:
             self._is_stale = True
+            self.since = self._wall()
             self.generation += 1
             _log.error(
                 "issuer %s: its keys are older than stale_max_s, so no token of it is accepted until new ones come",
@@ -213,6 +218,8 @@ class FetchedKeys(KeySource):
 
     def _loaded(self, keys: KeySet | None) -> None:
         now = self._clock()
+        if not self.available:
+            self.since = self._wall()
         self._fetches.at(self._name, "unchanged" if keys is None else "ok")[0] += 1
         if self._failures:
             _log.info("issuer %s: keys can be read again", self._name)

@@ -49,6 +49,8 @@ class KeySource(ABC):
 
     generation: int
     """Whoever caches what a key has verified drops it when this number is another one."""
+    since: float
+    """Seconds since the Unix epoch at which `available` became what it is."""
 
     @property
     @abstractmethod

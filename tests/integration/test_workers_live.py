@@ -281,6 +281,7 @@ async def test_issuers_without_keys_are_told_by_the_workers(tmp_path: Path) -> N
         )
         issuer = readiness["components"]["issuer:main"]
         assert (readiness["ready"], issuer["state"], issuer["required"]) == (True, "no keys", False)
+        assert issuer["since"].startswith("20")
         assert any(line.get("worker") == 1 and "main" in line["message"] for line in running.log())
 
 

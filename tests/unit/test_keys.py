@@ -64,7 +64,7 @@ class World:
             issuer_settings(**usual | settings),
             registry=self.registry,
             fetch=provider.fetch,
-            tools=Tools(clock=lambda: self.now, rng=random.Random(1), pause=self.pause),
+            tools=Tools(clock=lambda: self.now, rng=random.Random(1), pause=self.pause, wall=lambda: WALL + self.now),
         )
         assert isinstance(self.issuer.keys, FetchedKeys)
         self.keys = self.issuer.keys
@@ -291,7 +291,9 @@ async def test_old_keys_end_after_stale_max() -> None:
         assert await world.ask(remembered) == ""
         assert await world.sleep_through() <= 300
     assert world.now - 1000 == pytest.approx(3600)
+    assert world.keys.since == WALL + 1000, "since when they are there, not since the last try"
     await until(lambda: world.keys.generation > 0)
+    assert (ended := world.keys.since) == WALL + world.now
     assert await world.ask(remembered) == "keys_unavailable"
     assert world.keys.lookup("k1", "RS256") is None
     assert world.gauge("keys") == 0
@@ -300,6 +302,7 @@ async def test_old_keys_end_after_stale_max() -> None:
         await world.sleep_through()
         await asyncio.sleep(0)
     assert await world.ask(remembered) == ""
+    assert ended < world.keys.since <= WALL + world.now
     await world.issuer.stop()
 
 
