@@ -114,7 +114,7 @@ class Compiler:
 
     def _route(self, route: RouteSettings) -> Plan:
         names = [part.upstream for part in route.split] or [route.upstream or APP]
-        plan = self._plan(route.name, route.match.path if route.name != DEFAULT else "*", self._times(route))
+        plan = self._plan(route.name, route.match.path if route.name != DEFAULT else DEFAULT, self._times(route))
         plan.cluster = self._clusters.get(names[0])
         if route.split:
             ways = [(part.upstream, part.weight, self._clusters[part.upstream]) for part in route.split]

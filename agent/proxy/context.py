@@ -126,7 +126,8 @@ class Context:
         """Keep a record of a finished request, in the order of `agent.telemetry.access_log.FIELDS`."""
         head, trace = exchange.head, exchange.head.trace
         identity = head.identity
-        duration_s = now - exchange.started
+        started = exchange.started
+        duration_s = now - started
         self.access_log.record(
             (
                 head.method,
@@ -148,6 +149,7 @@ class Context:
                 identity.tenant if identity is not None else "",
                 duration_s,
                 exchange.upstream_s,
+                exchange.sent_at - started,
                 exchange.bytes_in,
                 exchange.bytes_out,
             )
@@ -164,7 +166,7 @@ class Context:
         self.access_log.record(
             (
                 *(method, "", refusal.status, refusal.code, "agent", "", "", 0, direction, self.wall()),
-                *(trace.trace_id, trace.span_id, client.peer, path, why, "", "", -1.0, -1.0, 0, len(refusal.body)),
+                *(trace.trace_id, trace.span_id, client.peer, path, why, "", "", -1.0, -1.0, 0.0, 0, len(refusal.body)),
             )
         )
 

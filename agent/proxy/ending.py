@@ -38,7 +38,7 @@ class Ending:
     connection: "UpstreamConnection | None"
     target: "Target | None"
     sent_at: float
-    """When the last try was written to its connection, in monotonic seconds."""
+    """When the last try was written to its connection, in monotonic seconds; `started` before there is one."""
     _tried: "list[Target] | None"
     _wait: "asyncio.Task[None] | None"
     _mirror: "Mirror | None"
@@ -55,7 +55,7 @@ class Ending:
         self.client = client
         self.context = client.context
         self.head = head
-        self.started = now
+        self.started = self.sent_at = now
         self.path = head.path
         self.request_done = head.content_length == 0
         self._pieces = []

@@ -42,6 +42,7 @@ FIELDS: tuple[Field, ...] = (
     Field("outrigger.tenant", str, "Tenant of the verified token."),
     Field("http.server.request.duration", float, "Seconds from the request's head to the answer's last byte."),
     Field("outrigger.upstream.duration", float, "Seconds to the upstream's response head; left out where none came."),
+    Field("outrigger.wait.duration", float, "Seconds from the request's head to sending it; left out up to 1 ms."),
     Field("http.request.body.size", int, "Bytes of the request's body."),
     Field("http.response.body.size", int, "Bytes of the answer's body."),
 )
@@ -50,11 +51,12 @@ of 0 and a negative duration are left out of the line; `level` and `service` are
 
 (
     METHOD, ROUTE, STATUS, REASON, ORIGIN, TARGET, SHADOW, RETRIES, DIRECTION, TIME, TRACE_ID, SPAN_ID, CLIENT, PATH,
-    WHY, SUBJECT, TENANT, DURATION_S, UPSTREAM_S, REQUEST_BYTES, RESPONSE_BYTES,
+    WHY, SUBJECT, TENANT, DURATION_S, UPSTREAM_S, WAIT_S, REQUEST_BYTES, RESPONSE_BYTES,
 ) = range(len(FIELDS))  # fmt: skip
 
 DRAIN_DEADLINE = "drain_deadline"
 """Reason of requests that the end of the process cut off: a warning, except for tunnels, which may be open for ever."""
+_AT_ONCE_S = 0.001
 _PARTS_LIMIT = 2048
 
 
@@ -103,7 +105,9 @@ class AccessLog:
     def _line(self, entry: tuple[Any, ...]) -> tuple[bytes, bytes, bytes]:
         repeated = entry[:TIME]
         part = self._parts.get(repeated) or self._part(repeated)
-        at, trace_id, span_id, client, path, why, subject, tenant, duration_s, upstream_s, sent, answered = entry[TIME:]
+        at, trace_id, span_id, client, path, why, subject, tenant, duration_s, upstream_s, waited_s, sent, answered = (
+            entry[TIME:]
+        )
         millisecond = int(at * 1000)
         if millisecond != self._millisecond:
             self._stamp = b'{"time":"%b",' % rfc3339(millisecond).encode()
@@ -125,6 +129,8 @@ class AccessLog:
                 del fields["url.path"]
         if upstream_s >= 0:
             fields["outrigger.upstream.duration"] = int(upstream_s * 1e6 + 0.5) / 1e6
+        if waited_s > _AT_ONCE_S:
+            fields["outrigger.wait.duration"] = int(waited_s * 1e6 + 0.5) / 1e6
         if subject:
             fields["enduser.id"] = printable(subject)
         if tenant:

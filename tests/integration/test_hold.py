@@ -53,7 +53,14 @@ async def test_a_restart_under_load_fails_no_request() -> None:
         stop.set()
         outcomes = await work
         assert await running.metric("outrigger_upstream_held_requests", upstream="app") == 0
+        waits = [line for line in running.log() if line.get("outrigger.wait.duration", 0) > 0.5]
+        counted = await running.metric("http_server_request_duration_seconds_count", http_route="default")
     await app.stop()
+    for line in waits:
+        own = line["outrigger.upstream.duration"] + line["outrigger.wait.duration"]
+        assert own == pytest.approx(line["http.server.request.duration"], abs=1e-5)
+    assert len(waits) >= 50, "every client was held"
+    assert counted == outcomes["200"], "the route has one name in log and metrics"
     assert outcomes.keys() == {"200"}, outcomes
     assert outcomes["200"] > 500
 

@@ -31,6 +31,7 @@ FULL: dict[int, Any] = {
     log_module.TENANT: "shop",
     log_module.DURATION_S: 0.0012345,
     log_module.UPSTREAM_S: 0.001,
+    log_module.WAIT_S: 1.25,
     log_module.REQUEST_BYTES: 0,
     log_module.RESPONSE_BYTES: 150,
 }
@@ -79,6 +80,7 @@ def test_every_field_in_full() -> None:
         "outrigger.tenant": "shop",
         "http.server.request.duration": 0.001235,
         "outrigger.upstream.duration": 0.001,
+        "outrigger.wait.duration": 1.25,
         "http.request.body.size": 0,
         "http.response.body.size": 150,
     }
@@ -105,6 +107,8 @@ def test_the_table_describes_the_line() -> None:
         ("SUBJECT", "", "enduser.id"),
         ("TENANT", "", "outrigger.tenant"),
         ("UPSTREAM_S", -1.0, "outrigger.upstream.duration"),
+        ("WAIT_S", 0.001, "outrigger.wait.duration"),
+        ("DURATION_S", -1.0, "http.server.request.duration"),
         ("TRACE_ID", b"", "trace_id"),
     ],
 )
