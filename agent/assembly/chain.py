@@ -13,6 +13,7 @@ from agent.config.upstream import UpstreamSettings
 from agent.core.tasks import spawn
 from agent.policies.authorize import Authorize
 from agent.policies.circuit_breaker import CircuitBreaker
+from agent.policies.closed import Closed
 from agent.policies.concurrency import Concurrency
 from agent.policies.cors import Cors
 from agent.policies.ip_access import IpAccess
@@ -132,6 +133,9 @@ def shared_policies(name: str, settings: UpstreamSettings, registry: Registry, s
 
 def _auth(route: RouteSettings, parts: Parts) -> Iterator[tuple[Policy, str]]:
     auth = route.auth
+    if auth == "deny":
+        yield Closed(), "enforce"
+        return
     if auth == "none" or (auth is None and not parts.issuers):
         return
     settings = AuthSettings() if auth is None else auth

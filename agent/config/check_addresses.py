@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
-from pathlib import Path as FilePath
 
 from agent.config.errors import Fault, Path
 from agent.config.names import APP, Names
 from agent.config.root import Config
 from agent.core.address import Address, parse_address
 from agent.proxy.settings import SurfaceSettings
-from agent.traffic.upstream_settings import UpstreamTlsSettings
 
 _RESERVED = {APP: "it means the application", "localhost": "the application calls the outbound proxy by it"}
 
@@ -23,7 +21,7 @@ def check_addresses(config: Config, names: Names) -> Iterator[Fault]:
         )
     surfaces = _surfaces(config, names)
     yield from _clashes(surfaces)
-    yield from _exposed(config)
+    yield from _exposed(config, names)
     if config.app is not None:
         yield from _loop(("app", "url"), config.app.url, surfaces)
     for name, upstream in config.upstreams.items():
@@ -35,7 +33,6 @@ def check_addresses(config: Config, names: Names) -> Iterator[Fault]:
         if ip_network(network, strict=False).prefixlen == 0:
             message = "everyone is trusted: any client can choose the address that it seems to come from"
             yield Fault(("trusted_proxies", index), message, "Name the proxies' networks.", "warning")
-    yield from _files(config)
 
 
 def _surfaces(config: Config, names: Names) -> dict[str, SurfaceSettings]:
@@ -74,8 +71,11 @@ def _is_local(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _exposed(config: Config) -> Iterator[Fault]:
-    local, admin = config.listen.local, config.listen.admin
+def _exposed(config: Config, names: Names) -> Iterator[Fault]:
+    local, admin, outbound = config.listen.local, config.listen.admin, config.listen.outbound
+    if names.upstreams and outbound.unix is None and not _is_local(outbound.host):
+        message = "the outbound proxy can be reached from other machines: whoever does may use the upstreams, unasked"
+        yield Fault(("listen", "outbound", "host"), message, "Keep it on 127.0.0.1.", "warning")
     if local.unix is None and not _is_local(local.host):
         message = "the local API can be reached from other machines, and it asks for no token"
         yield Fault(("listen", "local", "host"), message, "Keep it on 127.0.0.1.", "warning")
@@ -126,26 +126,3 @@ def _upstream_hosts(config: Config) -> Iterator[Fault]:
             elif owners.get(host, name) != name:
                 yield Fault(path, f"upstream `{owners[host]}` is addressed by this name already", "Choose another.")
             owners.setdefault(host, name)
-
-
-def _files(config: Config) -> Iterator[Fault]:
-    """Files that are read at start. Warnings only: the check may run elsewhere than the sidecar."""
-    for path, name in _named_files(config):
-        if name is not None and not FilePath(name).is_file():
-            yield Fault(path, "there is no such file here", "It must be there when the sidecar starts.", "warning")
-
-
-def _named_files(config: Config) -> Iterator[tuple[Path, str | None]]:
-    tls = config.listen.inbound.tls
-    if tls is not None:
-        for key in ("cert_file", "key_file", "client_ca_file"):
-            yield ("listen", "inbound", "tls", key), getattr(tls, key)
-    for name, issuer in config.issuers.items():
-        yield ("issuers", name, "jwks", "file"), issuer.jwks.file
-        yield ("issuers", name, "ca_file"), issuer.ca_file
-    outward: dict[Path, UpstreamTlsSettings | None] = {("app", "tls"): config.app.tls if config.app else None}
-    outward |= {("upstreams", name, "tls"): upstream.tls for name, upstream in config.upstreams.items()}
-    for path, towards in outward.items():
-        if towards is not None:
-            for key in ("ca_file", "client_cert_file", "client_key_file"):
-                yield (*path, key), getattr(towards, key)

@@ -6,19 +6,21 @@ from agent.config.coverage import Coverage
 from agent.config.errors import Fault, Path
 from agent.config.names import APP, Names, no_such
 from agent.config.root import Config
-from agent.config.route import AuthSettings, RouteSettings
+from agent.config.route import RouteSettings
+from agent.config.suggest import did_you_mean
 from agent.policies.rate_limit import Settings as RateLimitSettings
+from agent.wire.h1_request import METHODS
 from agent.wire.rewrite import Rewrite
 
 
 def check_routes(config: Config, names: Names) -> Iterator[Fault]:
-    """Names, destinations, callers and limits of every route."""
+    """Names, methods, destinations and limits of every route."""
     yield from _repeated(((("routes", i, "name"), route.name) for i, route in enumerate(config.routes)), "route")
     yield from _covered(config.routes)
     for index, route in enumerate(config.routes):
         path: Path = ("routes", index)
         yield from _destination(route, path, names)
-        yield from _callers(route, path, config, names)
+        yield from _methods(route, path)
         yield from _limits(route, path)
         yield from _claims(route, path, config)
         try:
@@ -96,45 +98,15 @@ def _split(route: RouteSettings, path: Path) -> Iterator[Fault]:
         seen.add(part.upstream)
 
 
-def _callers(route: RouteSettings, path: Path, config: Config, names: Names) -> Iterator[Fault]:
-    auth = route.auth
-    if isinstance(auth, AuthSettings):
-        yield from _auth(auth, (*path, "auth"), names)
-    chosen = auth.issuers if isinstance(auth, AuthSettings) and auth.issuers else names.issuers
-    if auth != "none":
-        yield from _same_issuer(chosen, (*path, "auth"), config)
-    if auth == "none" or not names.issuers:
-        for index, limit in enumerate(route.rate_limits):
-            about = [part for part in limit.key if part.partition(":")[0] in ("subject", "tenant", "issuer", "claim")]
-            if about and "key" in limit.model_fields_set:
-                why = "`auth` is none" if auth == "none" else "no issuers are configured"
-                message = f"{', '.join(about)} is known of nobody here, since {why}: addresses are counted instead"
-                yield Fault((*path, "rate_limits", index, "key"), message, "Use key: [ip].", "warning")
-
-
-def _auth(auth: AuthSettings, path: Path, names: Names) -> Iterator[Fault]:
-    if not names.issuers:
-        message = "asks for a token, but no issuers are configured: nobody could pass"
-        yield Fault(path, message, "Add the section `issuers`, or write `auth: none`.", at_key=True)
-        return
-    for index, name in enumerate(auth.issuers):
-        if name not in names.issuers:
-            yield Fault((*path, "issuers", index), *no_such("issuer", name, names.issuers))
-    if auth.optional and auth.asks and auth.mode == "enforce":
-        message = "optional does nothing here: roles and scopes refuse whoever has no token"
-        yield Fault((*path, "optional"), message, "Remove `optional`, or the roles and scopes.")
-
-
-def _same_issuer(chosen: tuple[str, ...], path: Path, config: Config) -> Iterator[Fault]:
-    first: dict[str, str] = {}
-    for name in chosen:
-        if name not in config.issuers:
+def _methods(route: RouteSettings, path: Path) -> Iterator[Fault]:
+    for index, method in enumerate(route.match.methods):
+        if method.encode() in METHODS:
             continue
-        url = config.issuers[name].issuer
-        if url in first and first[url] != name:
-            message = f"issuers {first[url]} and {name} are both {url}: no token says which of them is meant"
-            yield Fault(path, message, "Let the route name one of them in auth.issuers.", at_key=True)
-        first.setdefault(url, name)
+        message = "requests with this method are never forwarded: it is none that is registered with IANA"
+        if method in ("CONNECT", "TRACE"):
+            message = "requests with this method are never forwarded"
+        remedy = did_you_mean(method, map(bytes.decode, METHODS)) or "Remove it: the route never gets such a request."
+        yield Fault((*path, "match", "methods", index), message, remedy)
 
 
 def _limits(route: RouteSettings, path: Path) -> Iterator[Fault]:

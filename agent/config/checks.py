@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from agent.config.check_addresses import check_addresses
+from agent.config.check_callers import check_callers
+from agent.config.check_files import check_files
 from agent.config.check_numbers import check_numbers
 from agent.config.check_routes import check_routes
 from agent.config.check_time import check_time
@@ -11,7 +13,7 @@ from agent.config.errors import Fault
 from agent.config.names import Names
 from agent.config.root import Config
 
-CHECKS = (check_addresses, check_routes, check_time, check_numbers)
+CHECKS = (check_addresses, check_callers, check_routes, check_time, check_numbers, check_files)
 
 
 def check(config: Config, names: Names) -> Iterator[Fault]:

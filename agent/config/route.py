@@ -67,8 +67,9 @@ class RouteSettings(Settings):
     """Unique name, as in metrics, logs and explanations: letters, digits, `.`, `_`, `-`, at most 64."""
     match: MatchSettings = MatchSettings()
     """Which requests the route is for. Left out: all."""
-    auth: Literal["none"] | AuthSettings | None = None
-    """Who may call it. `none`: everybody. Left out: any valid token where there are issuers, else everybody."""
+    auth: Literal["none", "deny"] | AuthSettings | None = None
+    """Who may call it. `none`: everybody. `deny`: nobody, they get 403 `route_denied`. Left out: any valid token where
+    there are issuers, else everybody."""
     ip: IpAccessSettings | None = None
     """Client addresses that are allowed or denied."""
     cors: CorsSettings | None = None

@@ -64,7 +64,11 @@ class FileSource(Source):
 
     async def load(self) -> KeySet | None:
         """As in the base."""
-        raw, identity = await asyncio.to_thread(self._read)
+        return await asyncio.to_thread(self.read)
+
+    def read(self) -> KeySet | None:
+        """As `load`, for who may wait for the disk."""
+        raw, identity = self._read()
         if raw is None:
             return None
         keys = _parse(raw, self._algorithms, str(self._path))

@@ -63,6 +63,12 @@ TABLE: tuple[Code, ...] = (
         "Scope missing",
         "The token is good but its scope doesn't cover what the route asks for (RFC 6750, `insufficient_scope`).",
     ),
+    Code(
+        403,
+        "route_denied",
+        "Route closed",
+        "The route is closed to everybody (`auth: deny`), whatever token they have.",
+    ),
     Code(403, "ip_denied", "Address refused", "The client's address is denied, or isn't among those allowed."),
     Code(
         403,

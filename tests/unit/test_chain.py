@@ -76,6 +76,18 @@ def test_where_nobody_is_asked_for_a_token_all_limits_stay_together() -> None:
     assert names(chain(IP, USER, auth="none")) == ["rate_limit"]
 
 
+def test_a_closed_route_refuses_whoever_comes_and_can_be_tried() -> None:
+    (closed,) = chain(auth="deny")
+    verdict = closed.on_request(by("ann"), 0.0)
+    assert isinstance(verdict, Deny)
+    assert (verdict.refusal.status, verdict.refusal.code) == (403, "route_denied")
+    assert closed.explain(by("ann"), 0.0) == ("deny", "the route is closed to everybody: auth is deny")
+    (tried,) = chain(auth="deny", mode="shadow")
+    head = by("ann")
+    assert tried.on_request(head, 0.0) is None
+    assert head.shadow == "route_denied"
+
+
 def test_limits_on_trial_are_judged_apart_at_either_place() -> None:
     tried = {"mode": "shadow"}
     policies = chain(IP, IP | tried | {"name": "i"}, USER, USER | tried | {"name": "u"})

@@ -11,6 +11,7 @@ from agent.config.root import Config
 
 APP = 'app: {url: "http://127.0.0.1:8000"}\n'
 ISSUER = "issuers: {main: {issuer: https://sso.example, audiences: [a]}}\n"
+ROLES = ISSUER.replace("[a]", "[a], roles_from: [roles]")
 UPSTREAM = 'upstreams: {search: {targets: ["http://10.1.1.1:80"]}}\n'
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -56,7 +57,10 @@ MODELS = [
     Wrong(APP + "routes: [{name: a b}]\n", "routes[0].name", 2, ["of the form", 'given: "a b"']),
     Wrong(APP + "routes: [{name: a, mode: shado}]\n", "routes[0].mode", 2, ["one of: enforce, shadow", "`shadow`"]),
     Wrong(
-        APP + "routes: [{name: a, auth: nome}]\n", "routes[0].auth", 2, ["`none` or a mapping", "Did you mean `none`"]
+        APP + "routes: [{name: a, auth: nome}]\n",
+        "routes[0].auth",
+        2,
+        ["one of: none, deny or a mapping", "Did you mean `none`"],
     ),
     Wrong(APP + ISSUER + "routes: [{name: a, auth: {role: {any: [x]}}}]\n", "routes[0].auth.role", 3, ["`roles`"]),
     Wrong(
@@ -148,17 +152,53 @@ ACROSS = [
         ["no issuer has this name", "Did you mean `main`?"],
     ),
     Wrong(
-        APP + ISSUER + "routes: [{name: a, auth: {optional: true, roles: {any: [x]}}}]\n",
+        APP + ROLES + "routes: [{name: a, auth: {optional: true, roles: {any: [x]}}}]\n",
         "routes[0].auth.optional",
         3,
         ["optional does nothing"],
     ),
     Wrong(
+        APP + ISSUER + "routes: [{name: a, auth: {roles: {any: [x]}}}]\n",
+        "routes[0].auth.roles",
+        3,
+        ["no issuer here has roles_from: nobody could pass", "realm_access.roles"],
+    ),
+    Wrong(
+        APP + "routes: [{name: a, match: {methods: [GET, pots]}}]\n",
+        "routes[0].match.methods[1]",
+        2,
+        ["never forwarded: it is none that is registered", "Did you mean `POST`?"],
+    ),
+    Wrong(
+        APP + "routes: [{name: a, match: {methods: [CONNECT]}}]\n",
+        "routes[0].match.methods[0]",
+        2,
+        ["never forwarded", "never gets such a request", 'given: "CONNECT"'],
+    ),
+    Wrong(
+        APP + f"issuers:\n  m: {{issuer: https://s, audiences: [a], jwks: {{file: {__file__}}}}}\n",
+        "issuers.m.jwks.file",
+        3,
+        ["is no strict JSON", "jwks_uri"],
+    ),
+    Wrong(
+        APP + "issuers: {m: {issuer: https://s, audiences: [a], jwks: {keys: [{kty: EC}]}}}\n",
+        "issuers.m.jwks.keys",
+        2,
+        ["no usable key"],
+    ),
+    Wrong(
+        APP + f"listen: {{inbound: {{tls: {{cert_file: {__file__}, key_file: {__file__}}}}}}}\n",
+        "listen.inbound.tls",
+        2,
+        [__file__],
+    ),
+    Wrong(
         APP + "issuers:\n  a: {issuer: https://s, audiences: [x]}\n  b: {issuer: https://s, audiences: [y]}\n"
-        "routes: [{name: r, auth: {}}]\n",
-        "routes[0].auth",
-        5,
-        ["a and b are both https://s"],
+        "routes: [{name: r, auth: {issuers: [a]}}]\n",
+        "issuers.b.issuer",
+        4,
+        ["a and b are both https://s", "several audiences"],
     ),
     Wrong(
         APP + "routes: [{name: a, rate_limits: [{name: l, limit: 1, per_s: 1}, {name: l, limit: 2, per_s: 9}]}]\n",
@@ -271,6 +311,35 @@ WARNINGS = [
     Wrong(APP + "listen: {admin: {host: 0.0.0.0}}\n", "listen.admin.host", 2, ["without a token", "admin.token"]),
     Wrong(APP + "listen: {local: {host: '::'}}\n", "listen.local.host", 2, ["from other machines"]),
     Wrong(
+        APP + UPSTREAM + "listen: {outbound: {host: 0.0.0.0}}\n", "listen.outbound.host", 3, ["may use the upstreams"]
+    ),
+    Wrong(
+        APP + ISSUER + "routes: [{name: a, auth: {roles: {none: [x]}}}]\n",
+        "routes[0].auth.roles",
+        3,
+        ["no issuer here has roles_from: everybody could pass"],
+    ),
+    Wrong(
+        APP + ISSUER + "routes: [{name: a, auth: {roles: {any: [x]}, mode: shadow}}]\n",
+        "routes[0].auth.roles",
+        3,
+        ["nobody could pass"],
+    ),
+    Wrong(
+        APP + ISSUER + "routes: [{name: a, rate_limits: [{name: l, limit: 1, per_s: 1, key: [tenant]}]}]\n",
+        "routes[0].rate_limits[0].key",
+        3,
+        ["no issuer has tenant_from"],
+    ),
+    Wrong(
+        APP
+        + ISSUER
+        + "routes: [{name: a, auth: deny, rate_limits: [{name: l, limit: 1, per_s: 1, key: [subject]}]}]\n",
+        "routes[0].rate_limits[0].key",
+        3,
+        ["`auth` is deny"],
+    ),
+    Wrong(
         APP + "listen: {inbound: {tls: {cert_file: /no/c, key_file: /dev/null}}}\n",
         "listen.inbound.tls.cert_file",
         2,
@@ -306,14 +375,19 @@ FINE = [
     APP + "listen: {inbound: {port: 0}, local: {port: 0}, admin: {port: 0}}\n",
     APP + "listen: {inbound: {host: 10.0.0.1, port: 4501}}\n",
     APP + "listen: {inbound: {port: 4502}}\n",
-    APP + "listen: {inbound: {tls: {cert_file: /dev/null, key_file: /dev/null, min_version: 1.3}}}\n".replace(
-        "/dev/null", __file__
-    ),
     APP + "routes: [{name: a, match: {path: /x}}, {name: b}]\n",
     APP + "routes: [{name: a, match: {path: /x, methods: [POST]}}, {name: b, match: {path: /x}}]\n",
     APP + 'routes: [{name: a, match: {path: "/x/{id}"}}, {name: b, match: {path: /x/**}}]\n',
     APP + "routes: [{name: a, match: {headers: {x-a: '1'}}}, {name: b}]\n",
     APP + ISSUER + "routes: [{name: a, auth: {optional: true}}]\n",
+    APP + "routes: [{name: a, auth: deny}]\n",
+    APP + ROLES + "routes: [{name: a, auth: {roles: {any: [x]}}}]\n",
+    APP + UPSTREAM + "listen: {outbound: {unix: /run/out.sock}}\n",
+    APP + "listen: {outbound: {host: 0.0.0.0}}\n",
+    APP + "routes: [{name: a, match: {methods: [get, PROPFIND, M-SEARCH]}}]\n",
+    APP
+    + ISSUER.replace("[a]", "[a], tenant_from: t")
+    + "routes: [{name: a, rate_limits: [{name: l, limit: 1, per_s: 1, key: [tenant]}]}]\n",
     APP + "routes: [{name: a, upstream: app}]\n",
     APP + "retired: &r {attempts: 2}\n".replace("retired", "x-retired") + "routes: [{name: a, retry: *r}]\n",
     UPSTREAM,
