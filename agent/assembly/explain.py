@@ -1,5 +1,6 @@
 """What would happen to a described request, and why: the same tables and policies, asked without consequences."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -140,9 +141,13 @@ def _answer(code: str) -> dict[str, Any]:
 def explain(config: Config, request: Mapping[str, Any]) -> dict[str, Any]:
     """As `outrigger explain` without a running sidecar: limits and breakers are as after a start.
 
+    Keys in files are read, those behind URLs aren't.
+
     Raises ConfigError, or ValueError for a question that describes no request.
     """
-    from agent.assembly.offline import offline_tables  # noqa: PLC0415  builds a whole data path
+    from agent.assembly.offline import offline_path, read_key_files  # noqa: PLC0415  builds a whole data path
 
-    surface, tables = offline_tables(config)
-    return Explainer(surface, tables.routes).explain(Question(**request), monotonic())
+    path = offline_path(config)
+    asyncio.run(read_key_files(path))
+    assert path.generation is not None
+    return Explainer(path.inbound, path.generation.tables.routes).explain(Question(**request), monotonic())

@@ -1,26 +1,32 @@
 """The tables of a configuration without a running sidecar: for explanations, and to prove that it can be used."""
 
 from agent.assembly.data_path import DataPath
-from agent.assembly.tables import Tables
 from agent.config.errors import ConfigError, Finding
 from agent.config.root import Config
 from agent.core.errors import OutriggerError
+from agent.identity.keystore import FetchedKeys
 from agent.proxy.context import Context
-from agent.proxy.surface import InboundSurface
 from agent.proxy.tls import ServerTls
 from agent.telemetry.access_log import AccessLog
 from agent.telemetry.metrics import Registry
 
 
-def offline_tables(config: Config) -> tuple[InboundSurface, Tables]:
+def offline_path(config: Config) -> DataPath:
     """Compile `config`. Raises ConfigError, KeySetError or ValueError where that can't be done."""
     registry = Registry()
     context = Context(config.limits, registry, AccessLog(1, registry), report=_ignore)
     is_tls, share = config.listen.inbound.tls is not None, 1 / config.workers
     path = DataPath(context, tls=is_tls, share=share, warn=_ignore_warning)
     path.prepare(config)
+    return path
+
+
+async def read_key_files(path: DataPath) -> None:
+    """Read the keys that stand in files, once. What only a call would bring stays unknown."""
     assert path.generation is not None
-    return path.inbound, path.generation.tables
+    for issuer in path.generation.issuers.values():
+        if issuer.settings.jwks.file is not None and isinstance(issuer.keys, FetchedKeys):
+            await issuer.keys.refresh()
 
 
 def prove(config: Config) -> Config:
@@ -29,7 +35,7 @@ def prove(config: Config) -> Config:
     Raises ConfigError with a finding. Begins nothing and needs no loop.
     """
     try:
-        offline_tables(config)
+        offline_path(config)
         if config.listen.inbound.tls is not None:
             ServerTls(config.listen.inbound.tls)
     except ConfigError as error:

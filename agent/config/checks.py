@@ -9,11 +9,12 @@ from agent.config.check_files import check_files
 from agent.config.check_numbers import check_numbers
 from agent.config.check_routes import check_routes
 from agent.config.check_time import check_time
+from agent.config.check_workers import check_workers
 from agent.config.errors import Fault
 from agent.config.names import Names
 from agent.config.root import Config
 
-CHECKS = (check_addresses, check_callers, check_routes, check_time, check_numbers, check_files)
+CHECKS = (check_addresses, check_callers, check_routes, check_time, check_numbers, check_files, check_workers)
 
 
 def check(config: Config, names: Names) -> Iterator[Fault]:

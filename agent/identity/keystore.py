@@ -58,6 +58,11 @@ class FixedKeys(KeySource):
         """Always."""
         return True
 
+    @property
+    def identifiers(self) -> frozenset[str | None]:
+        """As in the port."""
+        return frozenset(kid for kid, _ in self._keys)
+
     def lookup(self, kid: str | None, alg: str) -> Key | None:
         """As in the port."""
         return self._keys.get((None if self._ignores_kid else kid, alg))
@@ -117,6 +122,11 @@ class FetchedKeys(KeySource):
     def available(self) -> bool:
         """Whether keys were read, and not longer ago than `stale_max_s`."""
         return self._keys is not None and self._clock() < self._loaded_at + self._settings.stale_max_s
+
+    @property
+    def identifiers(self) -> frozenset[str | None]:
+        """As in the port."""
+        return self._known
 
     @property
     def trouble(self) -> str:

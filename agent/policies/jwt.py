@@ -152,6 +152,14 @@ class Tokens:
         self._keep_header(jws.header, header)
         return Verified(value, identity, issuer.keys, min(identity.expires_at, now + self._settings.cache_s))
 
+    def time_left(self, who: Identity) -> str:
+        """How long the token itself still says that it is good: what leeway adds is no promise."""
+        end = who.claims.get("exp")
+        if not isinstance(end, int | float):
+            return "without an end"
+        left_s = end - self._wall()
+        return f"valid for another {left_s:.0f} s" if left_s >= 0 else f"expired {-left_s:.0f} s ago, within leeway_s"
+
     def _bearer(self, value: bytes) -> bytes:
         """The token in ``Bearer TOKEN`` (RFC 6750, section 2.1), and nothing else."""
         scheme, _, rest = value.partition(b" ")
@@ -181,6 +189,10 @@ class Tokens:
             raise KeysUnavailableError(
                 f"issuer {issuer.name} has no keys that may be used; see outrigger_jwks_age_seconds"
             )
+        known = sorted(kid for kid in issuer.keys.identifiers if kid is not None)
+        if header.kid is not None and known and header.kid not in known:
+            there_are = ", ".join(ascii(kid)[:80] for kid in known[:8]) + ", …" * (len(known) > 8)
+            raise TokenError(f"issuer {issuer.name} has no key {ascii(header.kid)[:80]}; there are: {there_are}")
         kid = f"kid {ascii(header.kid)[:80]}" if header.kid is not None else "no kid"
         raise TokenError(f"issuer {issuer.name} has not exactly one {header.alg} key for a token with {kid}")
 
@@ -266,7 +278,7 @@ class Jwt(Policy):
         who = verdict.identity
         return "allow", (
             f"subject {who.subject!r} of issuer {who.issuer}, tenant {who.tenant!r}, roles {sorted(who.roles)}, "
-            f"scopes {sorted(who.scopes)}, valid for another {who.expires_at - now:.0f} s"
+            f"scopes {sorted(who.scopes)}, {self._tokens.time_left(who)}"
         )
 
 

@@ -31,7 +31,8 @@ class Settings(SettingsModel):
     """Shown to clients and in metrics."""
     limit: int = Field(gt=0, le=1_000_000_000)
     """Units (requests, unless `cost` says otherwise) per `per_s` seconds and key. It holds for all workers together:
-    each gives out its equal share, so a client that reaches only one of them gets only that share."""
+    each gives out its equal share, so a client that reaches only one of them gets only that share. Shares are whole
+    numbers: what can't be divided (1 of 100 with 3 workers) is given to nobody, and `check` warns of it."""
     per_s: float = Field(gt=0, le=31_622_400)
     """The period in seconds."""
     algorithm: AlgorithmName = "sliding_window"

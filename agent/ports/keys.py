@@ -64,6 +64,11 @@ class KeySource(ABC):
         Without a `kid` it is the issuer's only key for the algorithm.
         """
 
+    @property
+    def identifiers(self) -> frozenset[str | None]:
+        """The `kid` of every key that may be used, for explanations; empty where they aren't known."""
+        return frozenset()
+
     @abstractmethod
     def need(self, kid: str | None) -> Fact | None:
         """What to wait for before asking again, or None where asking again is pointless. Changes nothing."""

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import types
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -22,6 +23,7 @@ from agent.cli.terminal import is_colourful, paint_for
 from agent.config.load import load
 from agent.config.root import Config
 from agent.core.errors import OutriggerError
+from tests.kit.tokens import claims, jwk, jwks, token
 
 GOOD = 'app: {url: "http://127.0.0.1:8000"}\n'
 
@@ -310,6 +312,27 @@ def test_explanations_as_an_outline() -> None:
         "    y  1\n"
         "  plain"
     )
+
+
+def test_explain_offline_reads_keys_that_stand_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "keys.json").write_bytes(jwks(jwk("RS256")))
+    (tmp_path / "token").write_bytes(token(claims(iat=int(time.time()) - 5, exp=int(time.time()) + 600)))
+    issuer = {"issuer": claims()["iss"], "audiences": ["orders"], "jwks": {"file": str(tmp_path / "keys.json")}}
+    config = {"app": {"url": "http://127.0.0.1:8000"}, "issuers": {"main": issuer}, "routes": [{"name": "r"}]}
+    (tmp_path / "f.yaml").write_text(json.dumps(config))
+    arguments = [
+        "explain",
+        "-c",
+        str(tmp_path / "f.yaml"),
+        "GET",
+        "/",
+        "--token-file",
+        str(tmp_path / "token"),
+        "--json",
+    ]
+    assert main(arguments) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["verdict"], answer["policies"][0]["why"][:14]) == ("allow", "subject 'jane'")
 
 
 class Terminal(io.StringIO):

@@ -167,8 +167,21 @@ def test_no_key_serves_another_algorithm() -> None:
     world.refuses(bearer(token(alg="PS256")), why="not exactly one PS256 key")
     world.refuses(bearer(token(alg="RS512")), why="not exactly one RS512 key")
     world.refuses(bearer(token(alg="ES256", kid="k1")), why="not exactly one ES256 key")
+    world.refuses(bearer(token(kid="zzz")), why="issuer main has no key 'zzz'; there are: 'e1', 'k1'")
     wrong = token(alg="RS256", kid="e1", key=private_key("ES256", "e1"), header={"alg": "RS256"})
     world.refuses(bearer(wrong))
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [(600, "valid for another 600 s"), (-10, "expired 10 s ago, within leeway_s"), (None, "without an end")],
+)
+def test_what_leeway_adds_is_not_told_as_validity(end: int | None, words: str) -> None:
+    world = World(open_issuer("main", issuer_settings(require_exp=False), registry=Registry()))
+    value = bearer(token(claims(exp=... if end is None else WALL + end)))
+    head = request_head(fields={b"authorization": value})
+    verdict, why = world.policy.explain(head, world.now)
+    assert (verdict, why.endswith(words)) == ("allow", True), why
 
 
 @pytest.mark.parametrize("alg", ["RS384", "PS256", "ES256", "EdDSA", "rs256", "RS256 ", "RS257", "HS256", "ES256K"])

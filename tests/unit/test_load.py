@@ -158,6 +158,12 @@ ACROSS = [
         ["optional does nothing"],
     ),
     Wrong(
+        APP + "workers: 4\nroutes: [{name: a, rate_limits: [{name: l, limit: 3, per_s: 60}]}]\n",
+        "routes[0].rate_limits[0].limit",
+        3,
+        ["can't be shared by 4 workers"],
+    ),
+    Wrong(
         APP + ISSUER + "routes: [{name: a, auth: {roles: {any: [x]}}}]\n",
         "routes[0].auth.roles",
         3,
@@ -311,6 +317,12 @@ WARNINGS = [
     Wrong(APP + "listen: {admin: {host: 0.0.0.0}}\n", "listen.admin.host", 2, ["without a token", "admin.token"]),
     Wrong(APP + "listen: {local: {host: '::'}}\n", "listen.local.host", 2, ["from other machines"]),
     Wrong(
+        APP + "workers: 4\nroutes: [{name: a, rate_limits: [{name: l, limit: 10, per_s: 60}]}]\n",
+        "routes[0].rate_limits[0].limit",
+        3,
+        ["each of 4 workers gives out 2 per 60 s", "all together 8 of 10", "larger multiple of 4"],
+    ),
+    Wrong(
         APP + UPSTREAM + "listen: {outbound: {host: 0.0.0.0}}\n", "listen.outbound.host", 3, ["may use the upstreams"]
     ),
     Wrong(
@@ -381,6 +393,7 @@ FINE = [
     APP + "routes: [{name: a, match: {headers: {x-a: '1'}}}, {name: b}]\n",
     APP + ISSUER + "routes: [{name: a, auth: {optional: true}}]\n",
     APP + "routes: [{name: a, auth: deny}]\n",
+    APP + "workers: 4\nroutes: [{name: a, rate_limits: [{name: l, limit: 20, per_s: 60}]}]\n",
     APP + ROLES + "routes: [{name: a, auth: {roles: {any: [x]}}}]\n",
     APP + UPSTREAM + "listen: {outbound: {unix: /run/out.sock}}\n",
     APP + "listen: {outbound: {host: 0.0.0.0}}\n",
