@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from agent.config.root import Config
-from agent.proxy.listener import bind, place_of
+from agent.proxy.listener import BindError, bind, place_of
 from agent.proxy.settings import SurfaceSettings
 
 DATA_PATH = ("inbound", "outbound")
@@ -16,7 +16,7 @@ class Sockets:
     """What is bound, by surface. With workers the ports of the data path are only held here, and bound by each."""
 
     def __init__(self, config: Config) -> None:
-        """Bind all that `config` wants. Raises BindError."""
+        """Bind all that `config` wants. Raises BindError with every address that can't be had."""
         self._settings: dict[str, SurfaceSettings] = {"inbound": config.listen.inbound}
         if config.upstreams:
             self._settings["outbound"] = config.listen.outbound
@@ -26,9 +26,15 @@ class Sockets:
         """Surface → its socket file, and what the file was when it was made."""
         self.places: dict[str, str] = {}
         """Surface → the address that was bound."""
+        taken = []
         try:
             for name, settings in self._settings.items():
-                self._bind(name, settings, shared=config.workers > 1 and name in DATA_PATH)
+                try:
+                    self._bind(name, settings, shared=config.workers > 1 and name in DATA_PATH)
+                except BindError as error:
+                    taken.append(f"listen.{name}: {error}")
+            if taken:
+                raise BindError("; ".join(taken))
         except BaseException:
             self.close()
             raise

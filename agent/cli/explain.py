@@ -33,7 +33,9 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--token-file", metavar="FILE", help="file with the bearer token; `-` reads standard input")
     parser.add_argument("--client-ip", metavar="IP", default="127.0.0.1", help="the client's address")
-    parser.add_argument("--admin", metavar="URL", help="ask a running sidecar, for example http://127.0.0.1:4501")
+    parser.add_argument(
+        "--admin", metavar="URL", help="ask a running sidecar, for example http://127.0.0.1:4501 or unix:/PATH"
+    )
     parser.add_argument("--json", action="store_true", help="print the explanation as JSON")
 
 
@@ -103,10 +105,12 @@ def _ask(admin: str, question: dict[str, Any]) -> dict[str, Any]:
     import urllib.error  # noqa: PLC0415  only here: it brings http.client and ssl
     import urllib.request  # noqa: PLC0415
 
-    if not admin.startswith(("http://", "https://")):
-        raise _QuestionError(f"{admin!r} is no address of a sidecar: write --admin http://127.0.0.1:4501")
+    path = admin.removeprefix("unix:") if admin.startswith("unix:/") else ""
+    if not path and not admin.startswith(("http://", "https://")):
+        example = "write --admin http://127.0.0.1:4501, or unix:/PATH"
+        raise _QuestionError(f"{admin!r} is no address of a sidecar: {example}")
     request = urllib.request.Request(  # noqa: S310  checked above
-        admin.rstrip("/") + "/explain",
+        "http://localhost/explain" if path else admin.rstrip("/") + "/explain",
         data=json.dumps(question).encode(),
         headers={"content-type": "application/json", "accept": "application/json"},
         method="POST",
@@ -115,7 +119,7 @@ def _ask(admin: str, question: dict[str, Any]) -> dict[str, Any]:
     if token:
         request.add_header("authorization", f"Bearer {token}")
     # A proxy from the environment would carry the token away from this machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *([_through(path)] if path else []))
     try:
         with opener.open(request, timeout=10) as response:
             return _decoded(response.read(), admin)
@@ -125,6 +129,25 @@ def _ask(admin: str, question: dict[str, Any]) -> dict[str, Any]:
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", error)
         raise _QuestionError(f"no sidecar answers on {admin}: {reason}") from None
+
+
+def _through(path: str) -> Any:
+    """What makes urllib speak to the Unix socket at `path`."""
+    import http.client  # noqa: PLC0415  as above
+    import socket  # noqa: PLC0415
+    import urllib.request  # noqa: PLC0415
+
+    class Connection(http.client.HTTPConnection):
+        def connect(self) -> None:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(path)
+
+    class Handler(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(Connection, req)
+
+    return Handler()
 
 
 def _decoded(body: bytes, admin: str) -> dict[str, Any]:

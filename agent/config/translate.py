@@ -40,8 +40,8 @@ _BOUNDS = {
     "string_pattern_mismatch": "text of the form `{pattern}`",
     "string_too_short": "at least {min_length} characters long",
     "string_too_long": "at most {max_length} characters long",
-    "too_short": "a list of at least {min_length}",
-    "too_long": "a list of at most {max_length}",
+    "too_short": "a list of at least {min_length}, but has {actual_length}",
+    "too_long": "a list of at most {max_length}, but has {actual_length}",
 }
 
 
@@ -134,6 +134,10 @@ def _fault(path: Path, group: list[_Mistake], data: Any, root: type[BaseModel]) 
         guess = 'Put it into quotes, so that it is text: "…".'
     if _is_list_wanted(group) and isinstance(value, str | int | float) and not isinstance(value, bool):
         guess = f"Write [{value}] for a list of one."
+    if isinstance(value, list) and any(mistake.kind.startswith("model") for mistake in group):
+        keys = keys_at(root, path)
+        words = ", ".join(map(str, value))
+        guess = f"Write {{any: [{words}]}}." if "any" in keys else guess
     return Fault(path, f"must be {allowed}", guess or _about(path, root))
 
 

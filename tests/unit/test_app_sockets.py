@@ -80,6 +80,17 @@ def test_a_path_that_another_process_took_over_is_left_alone(tmp_path: Path) -> 
         assert path.exists()
 
 
+def test_all_addresses_that_are_taken_are_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = [busy.getsockname()[1] for busy in (one, other)]
+        with pytest.raises(BindError) as caught:
+            Sockets(config(listen={"admin": {"port": ports[0]}, "local": {"port": ports[1]}}))
+    assert str(caught.value).split("; ") == [
+        f"listen.{name}: cannot listen on 127.0.0.1:{port}: Address already in use"
+        for name, port in zip(("admin", "local"), ports, strict=True)
+    ]
+
+
 def test_where_one_address_is_taken_none_stays_bound(tmp_path: Path) -> None:
     path = tmp_path / "in.sock"
     with socket.create_server(("127.0.0.1", 0)) as busy:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -236,6 +237,28 @@ def test_explain_asks_a_running_sidecar(
         "client_ip": "10.0.0.9",
         "token": "abc",
     }
+
+
+class UnixServer(HTTPServer):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        return self.socket.accept()[0], ("unix", 0)
+
+
+def test_explain_asks_on_a_unix_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "admin.sock"
+    assert main(["explain", "GET", "/", "--admin", f"unix:{path}"]) == 1
+    assert f"no sidecar answers on unix:{path}" in capsys.readouterr().err
+    with UnixServer(str(path), Sidecar) as server:  # type: ignore[arg-type]
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        assert main(["explain", "GET", "/x", "--admin", f"unix:{path}", "--json"]) == 0
+        thread.join()
+    assert json.loads(capsys.readouterr().out)["asked"]["url"] == "/x"
 
 
 def test_explain_reads_a_token_from_standard_input(admin: str, monkeypatch: pytest.MonkeyPatch) -> None:

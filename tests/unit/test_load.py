@@ -103,7 +103,13 @@ MODELS = [
         ["HS256 needs `secret`"],
     ),
     Wrong(APP + 'upstreams: {"a b": {targets: ["http://h"]}}\n', 'upstreams."a b"', 2, ["of the form"]),
-    Wrong(APP + "upstreams: {a: {targets: []}}\n", "upstreams.a.targets", 2, ["a list of at least 1"]),
+    Wrong(APP + "upstreams: {a: {targets: []}}\n", "upstreams.a.targets", 2, ["a list of at least 1, but has 0"]),
+    Wrong(
+        APP + ISSUER + "routes: [{name: a, auth: {roles: [reader, x]}}]\n",
+        "routes[0].auth.roles",
+        3,
+        ["must be a mapping", "Write {any: [reader, x]}."],
+    ),
     Wrong(APP + 'app2: "${X"\n', "app2", 2, ["without its `}`"]),
 ]
 
