@@ -25,8 +25,10 @@ sizes end in `_bytes`.
 - `${NAME}` is an environment variable, `${NAME:-default}` one with a default, `${file:/path}` a file's content without
   its last line break (a relative path starts beside the configuration file). They stand inside values, never in keys,
   and are filled in after the YAML was read. `$$` is one dollar sign. What comes from a file is shown as `***`.
-- YAML is read as version 1.2 says: only `true` and `false` are truth values, and keys are text. Anchors, aliases and
-  merge keys (`<<`) work; top-level keys that begin with `x-` are ignored, so that anchors have a place.
+- YAML is read as version 1.2 says: only `true` and `false` are truth values, and keys are text. A key that wants a
+  truth value also takes the words `yes`, `no`, `on`, `off`, and 1 and 0, quoted or not, so that `${NAME}` can bring
+  them in. Anchors, aliases and merge keys (`<<`) work; top-level keys that begin with `x-` are ignored, so that anchors
+  have a place.
 - A key that is given twice is an error.
 """
 

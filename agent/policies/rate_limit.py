@@ -36,8 +36,10 @@ class Settings(SettingsModel):
     per_s: float = Field(gt=0, le=31_622_400)
     """The period in seconds."""
     algorithm: AlgorithmName = "sliding_window"
-    """`sliding_window`: at most `limit` in nine tenths of any period. `fixed_window`: starts again every period, up to
-    twice the limit around a boundary. `token_bucket` and `gcra`: a steady rate with bursts of up to `burst`."""
+    """`sliding_window`: at most `limit` in nine tenths of any period. It counts in ten slots, of which the last fades:
+    a request counts for up to a tenth longer than the period, so `t` may be that much above `w`. `fixed_window`: starts
+    again every period, up to twice the limit around a boundary. `token_bucket` and `gcra`: a steady rate with bursts of
+    up to `burst`."""
     burst: int | None = Field(default=None, gt=0, le=1_000_000_000)
     """The most units that may be taken at once, for `token_bucket` and `gcra`. Default: `limit`."""
     key: tuple[str, ...] = Field(default=("subject",), min_length=1)

@@ -8,6 +8,7 @@ ROOT = Path(__file__).parents[2] / "agent"
 TREES = {path: ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
 CALLED_BY_OTHERS = {
     *("connection_made", "connection_lost", "data_received", "eof_received", "pause_writing", "resume_writing"),
+    "http_open",
     *("on_url", "on_header", "on_headers_complete", "on_body", "on_message_begin", "on_message_complete"),
     *("emit", "model_config"),
 }

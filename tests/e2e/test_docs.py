@@ -26,7 +26,7 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 NAMES = [page.name for page in PAGES]
 MINIMAL = """
 app: {url: "http://127.0.0.1:8000"}
-issuers: {main: {issuer: "https://sso.example/realms/shop", audiences: [orders]}}
+issuers: {main: {issuer: "https://sso.example/realms/shop", audiences: [orders], roles_from: [roles]}}
 upstreams: {inventory: {targets: ["http://127.0.0.1:9101"]}, search: {targets: ["http://127.0.0.1:9102"]}}
 """
 PORTS = ("8000", "8080", "4500", "4501", "4502", "9100")

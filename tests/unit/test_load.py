@@ -533,6 +533,14 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
     assert loads(APP + "listen: {inbound: {port: '${OUTRIGGER_TEST_PORT}'}}\n").listen.inbound.port == 8123
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("true", True), ("yes", True), ("on", True), ("1", True), ("'no'", False), ("off", False), ("0", False)],
+)
+def test_words_for_truth_values(given: str, meant: bool) -> None:
+    assert good(APP + f"reload: {{watch: {given}}}\n").reload.watch is meant
+
+
 def test_a_reference_becomes_whatever_its_key_needs() -> None:
     config = good(
         APP + "workers: ${N}\ntelemetry: {logs: {access: '${B}'}, traces: {sample_ratio: '${R}'}}\n"
