@@ -10,8 +10,9 @@ ENDING = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def handled(handlers: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
-    """While the block runs, each signal calls its handler inside the running loop."""
+    """While the block runs, each signal calls its handler inside the running loop; then it does what it did before."""
     loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in handlers}
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
     try:
@@ -19,6 +20,8 @@ def handled(handlers: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[N
     finally:
         for number in handlers:
             loop.remove_signal_handler(number)
+            if before[number] is not None:  # else it was set outside of Python
+                signal.signal(number, before[number])
 
 
 def ignore_all() -> None:

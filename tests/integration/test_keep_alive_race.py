@@ -60,7 +60,7 @@ async def test_posts_are_never_sent_twice_and_hardly_ever_fail() -> None:
     async with socket_app(closer) as url, sidecar({"app": {"url": url}}) as running:
         statuses = await many(running, "POST", 1000)
     assert max(closer.seen.values()) == 1
-    assert statuses[200] >= 950  # closing without a word right after an answer is the worst there is
+    assert statuses[200] >= 900  # closing without a word right after an answer is the worst there is
     assert set(statuses) <= {200, 502}
 
 

@@ -20,7 +20,7 @@ from agent.telemetry.process_log import ProcessLog
 
 def entry(number: int) -> tuple[Any, ...]:
     repeated = (b"GET", "read-orders", 200, "", "app", "127.0.0.1:8000", "", 0, "inbound")
-    return (*repeated, 1.0, b"a" * 32, 1, "10.1.2.3", b"/orders", "", str(number), "", 0.1, 0.1, 0, 150)
+    return (*repeated, 1.0, b"a" * 32, 1, "10.1.2.3", b"/orders", "", str(number), "", 0.1, 0.1, 0.0, 0, 150)
 
 
 def subjects(lines: bytes) -> list[int]:
