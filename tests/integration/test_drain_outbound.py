@@ -4,6 +4,8 @@ import asyncio
 import signal
 import time
 
+import pytest
+
 from tests.kit.apps import Received, raw_app
 from tests.kit.client import fetch
 from tests.kit.sidecar import sidecar
@@ -36,7 +38,9 @@ async def test_an_application_calls_upstreams_until_it_is_gone() -> None:
             await becomes(lambda: running.admin("/lifecycle"), lambda told: b"draining" in told[1])
             may_call.set()
             assert (await asked).body == b"7 items"
-            # No client is left, and the application is still there: its own calls go on.
+            # No client is left, and the application is still there: the process stays, and its own calls go on.
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(running.process.wait(), 1.5)
             for _ in range(3):
                 assert (await fetch(outbound[0], "/v1/invoke/stock/items", headers={"Host": "localhost"})).status == 200
             assert running.process.returncode is None
